@@ -1,0 +1,5 @@
+"""Earth-observation change detection as a distributed Celery task queue."""
+
+from importlib.metadata import version
+
+__version__ = version("eo-tasks")

@@ -1,0 +1,372 @@
+"""Every environment variable, validated; the only reader of the environment.
+
+A variable ``X`` is read from the environment, else from the file that ``X_FILE`` names (a Docker or Kubernetes
+secret), else from ``.env`` in the working directory, else it has its default.
+"""
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from eo_tasks.errors import SettingsError
+
+PUBLISHED_CHECKPOINT = "blaz-r/BTC-B_oscd96"
+MASK = "********"
+
+
+class PipelineMode(StrEnum):
+    """Where images and masks are kept."""
+
+    LOCAL_ONLY = "local_only"
+    DATABASE_ONLY = "database_only"
+    HYBRID = "hybrid"
+
+
+class ImagerySource(StrEnum):
+    """Where composites come from."""
+
+    OPENEO = "openeo"
+    STAC = "stac"
+
+
+class OpenEOAuth(StrEnum):
+    """How to log in to the openEO backend without a person."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105  a method's name
+    BASIC = "basic"
+    NONE = "none"
+
+
+class OpenEOMode(StrEnum):
+    """Which openEO processing is used."""
+
+    SYNCHRONOUS = "synchronous"
+    BATCH = "batch"
+
+
+class Device(StrEnum):
+    """Where BTC runs; ``auto`` takes CUDA where it is there."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class LogLevel(StrEnum):
+    """The lowest level that is logged."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+def _split(value: Any) -> Any:
+    """Accept ``B02,B03 B04`` where a list is meant."""
+    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+def _months(value: Any) -> Any:
+    """Accept ``4-9`` and ``4,5,9`` for months."""
+    if not isinstance(value, str):
+        return value
+    months: list[int] = []
+    for part in value.replace(",", " ").split():
+        first, _, last = part.partition("-")
+        months += range(int(first), int(last or first) + 1)
+    return months
+
+
+def _stretch(value: Any) -> Any:
+    """Accept ``B04:0:0.347,B03:0:0.296`` for per-band reflectance ranges."""
+    if not isinstance(value, str):
+        return value
+    ranges = {}
+    for part in value.replace(",", " ").split():
+        band, low, high = part.split(":")
+        ranges[band] = (float(low), float(high))
+    return ranges
+
+
+def _stretch_text(ranges: Mapping[str, tuple[float, float]]) -> str:
+    return ",".join(f"{band}:{low:g}:{high:g}" for band, (low, high) in ranges.items())
+
+
+def _consecutive(months: tuple[int, ...]) -> tuple[int, ...]:
+    """Require one unbroken season: openEO takes a single date range."""
+    if list(months) != list(range(months[0], months[-1] + 1)):
+        raise ValueError("months must follow each other, such as 4-9")
+    return months
+
+
+def _increasing(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    for band, (low, high) in ranges.items():
+        if not low < high:
+            raise ValueError(f"{band}: the low end {low:g} must lie below the high end {high:g}")
+    return ranges
+
+
+def _joined(items: tuple[Any, ...]) -> str:
+    return ",".join(str(item) for item in items)
+
+
+_JOIN = PlainSerializer(_joined, return_type=str, when_used="json")
+Month = Annotated[int, Field(ge=1, le=12)]
+Months = Annotated[
+    tuple[Month, ...],
+    NoDecode,
+    BeforeValidator(_months),
+    Field(min_length=1),
+    AfterValidator(_consecutive),
+    _JOIN,
+]
+SclClass = Annotated[int, Field(ge=0, le=11)]
+SclClasses = Annotated[tuple[SclClass, ...], NoDecode, BeforeValidator(_split), _JOIN]
+BandNames = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^B(0[1-9]|1[0-2]|8A)$")], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=3),
+    _JOIN,
+]
+Stretch = Annotated[
+    dict[str, tuple[float, float]],
+    NoDecode,
+    BeforeValidator(_stretch),
+    AfterValidator(_increasing),
+    PlainSerializer(_stretch_text, return_type=str, when_used="json"),
+]
+RedisUrl = Annotated[str, Field(pattern=r"^(rediss?://|redis\+socket://|unix://).+")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _FileVariants(PydanticBaseSettingsSource):
+    """Reads ``X`` from the file named by ``X_FILE``."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = field_name.upper()
+        path = os.environ.get(f"{variable}_FILE")
+        if path is None:
+            return None, field_name, False
+        if variable in os.environ:
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them.")
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{variable}_FILE={path}: cannot read that file ({error}).") from error
+
+    def __call__(self) -> dict[str, Any]:
+        values = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Settings(BaseSettings):
+    """The effective configuration; each field is the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # What and where
+    pipeline_mode: PipelineMode = Field(
+        PipelineMode.LOCAL_ONLY, description="where images and masks are kept"
+    )
+    data_dir: Path = Field(Path("data"), description="images, masks, checkpoints, logs")
+    grid_file: Path | None = Field(None, description="vector file of the cells, any format GDAL reads")
+    grid_layer: str | None = Field(
+        None, description="layer of the grid file; default: the first with polygons"
+    )
+    log_level: LogLevel = Field(LogLevel.INFO, description="lowest level that is logged")
+
+    # Machine
+    max_workers: int = Field(2, ge=1, le=1024, description="parallel tasks of a CPU worker")
+    memory_limit_gb: float = Field(4.0, ge=0.5, description="memory of one worker, GB")
+    monitoring_port: Port = Field(8080, description="port of the dashboard")
+    flower_port: Port = Field(5555, description="port of Flower")
+    flower_basic_auth: SecretStr | None = Field(None, description="user:password of Flower")
+
+    # Redis
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Celery broker")
+    redis_result_url: RedisUrl | None = Field(
+        None, description="result backend and ledger; default: database 1 of the broker"
+    )
+    redis_password: SecretStr | None = Field(None, description="password put into both URLs")
+    max_in_flight: int = Field(1000, ge=1, description="most units queued at once")
+
+    # Composites
+    imagery_source: ImagerySource = Field(ImagerySource.OPENEO, description="where composites come from")
+    composite_bands: BandNames = Field(("B02", "B03", "B04"), description="bands of a composite")
+    composite_months: Months = Field((4, 5, 6, 7, 8, 9), description="season of a composite")
+    masked_scl: SclClasses = Field((3, 8, 9, 10, 11), description="SCL classes taken as not clear")
+    max_cloud_cover: float | None = Field(
+        None, ge=0, le=100, description="cloudier scenes are left out, percent"
+    )
+    max_attempts: int = Field(5, ge=1, description="tries of a unit before it counts as failed")
+
+    # openEO
+    openeo_url: str = Field("https://openeo.dataspace.copernicus.eu", description="openEO backend")
+    openeo_collection: str = Field("SENTINEL2_L2A", description="collection of the backend")
+    openeo_mode: OpenEOMode = Field(OpenEOMode.BATCH, description="batch jobs or synchronous requests")
+    openeo_auth_method: OpenEOAuth = Field(OpenEOAuth.CLIENT_CREDENTIALS, description="how to log in")
+    openeo_auth_client_id: str | None = Field(None, description="OIDC client id")
+    openeo_auth_client_secret: SecretStr | None = Field(None, description="OIDC client secret")
+    openeo_auth_provider_id: str | None = Field(None, description="OIDC provider; default: the backend's own")
+    openeo_auth_refresh_token: SecretStr | None = Field(None, description="OIDC refresh token")
+    openeo_username: str | None = Field(None, description="user name for basic auth")
+    openeo_password: SecretStr | None = Field(None, description="password for basic auth")
+    openeo_timeout_s: int = Field(1800, ge=10, description="longest wait for one composite")
+
+    # STAC
+    stac_url: str | None = Field(None, description="STAC API, or path or URL of a static catalog.json")
+    stac_collection: str = Field("sentinel-2-l2a", description="collection of the catalog")
+
+    # BTC
+    btc_model_checkpoint: str = Field(
+        PUBLISHED_CHECKPOINT, min_length=1, description="hub id or local folder"
+    )
+    btc_model_revision: str = Field("main", description="revision on the hub")
+    btc_threshold: float = Field(
+        0.2, gt=0, lt=1, description="probability from which a pixel counts as changed"
+    )
+    btc_window_px: int = Field(96, ge=32, description="side of a window, pixels")
+    btc_stride_px: int = Field(64, ge=1, description="distance of windows, pixels")
+    btc_batch_size: int = Field(8, ge=1, description="windows inferred at once")
+    btc_device: Device = Field(Device.AUTO, description="where BTC runs")
+    # A 0–0.3 stretch of L2A has medians R 89, G 75, B 59 where OSCD's 8-bit images have 77, 76, 83; these ranges
+    # move each band's median onto OSCD's.
+    btc_stretch: Stretch = Field(
+        {"B04": (0.0, 0.347), "B03": (0.0, 0.296), "B02": (0.0, 0.213)},
+        description="reflectance range shown to BTC as 0–255, for red, green, blue",
+    )
+
+    # Database
+    db_host: str = Field("127.0.0.1", description="PostgreSQL host")
+    db_port: Port = Field(5432, description="PostgreSQL port")
+    db_name: str = Field("eo_tasks", description="database")
+    db_user: str = Field("eo_tasks", description="database user")
+    db_password: SecretStr | None = Field(None, description="database password")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.btc_stride_px > self.btc_window_px:
+            raise ValueError("BTC_STRIDE_PX must not exceed BTC_WINDOW_PX: windows would leave gaps")
+        if len(self.btc_stretch) != 3:
+            raise ValueError("BTC_STRETCH takes three bands: red, green, blue")
+        if missing := [band for band in self.btc_stretch if band not in self.composite_bands]:
+            raise ValueError(f"BTC_STRETCH uses {_joined(tuple(missing))}, which COMPOSITE_BANDS lacks")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the ``X_FILE`` variants between the environment and ``.env``."""
+        return init_settings, env_settings, _FileVariants(settings_cls), dotenv_settings
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL with its password; never log it."""
+        return _with_password(self.redis_url, self.redis_password)
+
+    @property
+    def result_url(self) -> str:
+        """The result backend's URL with its password; never log it."""
+        url = self.redis_result_url
+        if url is None:
+            scheme, netloc, path, query, fragment = urlsplit(self.redis_url)
+            path, query = (path, "virtual_host=1") if "socket" in scheme else ("/1", query)
+            url = urlunsplit((scheme, netloc, path, query, fragment))
+        return _with_password(url, self.redis_password)
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """Each variable, its value with secrets masked, and what it means."""
+        rows = []
+        for name, value in self.model_dump(mode="json").items():
+            if name.endswith("_url") and value:
+                shown = redacted(str(value))
+            elif isinstance(getattr(self, name), SecretStr):
+                shown = MASK
+            else:
+                shown = "" if value is None else str(value)
+            rows.append((name.upper(), shown, type(self).model_fields[name].description or ""))
+        return rows
+
+
+def redacted(url: str) -> str:
+    """Hide the password in a URL."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", f":{MASK}@")))
+
+
+def _with_password(url: str, password: SecretStr | None) -> str:
+    parts = urlsplit(url)
+    if password is None or parts.password is not None:
+        return url
+    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the environment.
+
+    Args:
+        overrides: Values that win over the environment, by field name.
+
+    Raises:
+        SettingsError: A variable has a value that cannot be used; the message names all of them.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_complaint(problem) for problem in error.errors())) from None
+
+
+@lru_cache(maxsize=1)
+def current_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+def child_environment(overrides: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with some variables replaced, for a child process."""
+    return {**os.environ, **overrides}
+
+
+def _complaint(problem: Any) -> str:
+    """One line on one wrong variable: its name, what it got, what it takes."""
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ") + "."
+    name = str(problem["loc"][0])
+    field = Settings.model_fields.get(name)
+    secret = field is not None and "SecretStr" in str(field.annotation)
+    got = MASK if secret else redacted(str(problem["input"]))
+    takes = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    return f"{name.upper()}={got}: takes {takes}{meaning}."
