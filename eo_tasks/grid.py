@@ -121,9 +121,7 @@ class Grid:
 
         xmin, ymin, xmax, ymax = bounds
         if not (xmin < xmax and ymin < ymax):
-            raise GridError(
-                f"Bounding box {bounds}: give xmin,ymin,xmax,ymax with xmin < xmax and ymin < ymax."
-            )
+            raise GridError(f"Bounding box {bounds}: give xmin,ymin,xmax,ymax with xmin < xmax and ymin < ymax.")
         if epsg is None and max(map(abs, bounds)) <= 360:
             raise GridError(
                 f"Bounding box {bounds} looks like degrees, but the grid is in EPSG:{self.epsg}, in metres. "
@@ -144,9 +142,7 @@ class Grid:
         import geopandas
 
         area = geopandas.GeoSeries([shape], crs=crs).to_crs(self.epsg).iloc[0]
-        found = tuple(
-            cell for cell, square in zip(self.cells, self._shapes, strict=True) if square.intersects(area)
-        )
+        found = tuple(cell for cell, square in zip(self.cells, self._shapes, strict=True) if square.intersects(area))
         if not found:
             raise GridError(f"{what} touches no cell of {self.path}; check its place and its CRS.")
         return found
@@ -260,9 +256,7 @@ def _read_polygons(path: Path, layer: str | None) -> "GeoDataFrame":
     if "geometry" not in frame or frame.empty:
         raise GridError(f"{path}: layer {layer or with_polygons[0]!r} has no polygons.")
     if frame.crs is None:
-        raise GridError(
-            f"{path}: has no CRS. Write it into the file, for instance with ogr2ogr -a_srs EPSG:32633."
-        )
+        raise GridError(f"{path}: has no CRS. Write it into the file, for instance with ogr2ogr -a_srs EPSG:32633.")
     return frame
 
 
@@ -274,9 +268,7 @@ def _ids(frame: "GeoDataFrame", path: Path) -> tuple[list[int], Sequence[str | N
         return rows, unlabelled
     column = frame["grid_id"]
     if repeated := sorted({str(name) for name in column[column.duplicated()]}):
-        raise GridError(
-            f"{path}: grid_id {', '.join(repeated[:5])} stands on more than one cell; make them unique."
-        )
+        raise GridError(f"{path}: grid_id {', '.join(repeated[:5])} stands on more than one cell; make them unique.")
     if not is_integer_dtype(column):
         return rows, [str(label) for label in column]
     ids = [int(value) for value in column]
@@ -294,9 +286,7 @@ def _check_shapes(frame: "GeoDataFrame", ids: Sequence[int], path: Path) -> None
     left, right = shapes.sindex.query(shapes, predicate="intersects")
     once = left < right
     left, right = left[once], right[once]
-    shared = (
-        shapes.iloc[left].reset_index(drop=True).intersection(shapes.iloc[right].reset_index(drop=True)).area
-    )
+    shared = shapes.iloc[left].reset_index(drop=True).intersection(shapes.iloc[right].reset_index(drop=True)).area
     limit = OVERLAP_TOLERANCE * shapes.area.min()
     overlapping = [(ids[a], ids[b]) for a, b, area in zip(left, right, shared, strict=True) if area > limit]
     if overlapping:

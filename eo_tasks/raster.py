@@ -66,9 +66,7 @@ class PixelGrid:
         return self.resolution_m**2 / 10_000
 
     def __str__(self) -> str:
-        return (
-            f"EPSG:{self.epsg}, {self.width}×{self.height} px of {self.resolution_m:g} m from {self.bounds}"
-        )
+        return f"EPSG:{self.epsg}, {self.width}×{self.height} px of {self.resolution_m:g} m from {self.bounds}"
 
 
 @dataclass(frozen=True)

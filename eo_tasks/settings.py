@@ -173,10 +173,7 @@ class _FileVariants(PydanticBaseSettingsSource):
             raise SettingsError(f"{variable}_FILE={path}: cannot read that file ({error}).") from error
 
     def __call__(self) -> dict[str, Any]:
-        values = {
-            name: self.get_field_value(field, name)[0]
-            for name, field in self.settings_cls.model_fields.items()
-        }
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -188,14 +185,10 @@ class Settings(BaseSettings):
     )
 
     # What and where
-    pipeline_mode: PipelineMode = Field(
-        PipelineMode.LOCAL_ONLY, description="where images and masks are kept"
-    )
+    pipeline_mode: PipelineMode = Field(PipelineMode.LOCAL_ONLY, description="where images and masks are kept")
     data_dir: Path = Field(Path("data"), description="images, masks, checkpoints, logs")
     grid_file: Path | None = Field(None, description="vector file of the cells, any format GDAL reads")
-    grid_layer: str | None = Field(
-        None, description="layer of the grid file; default: the first with polygons"
-    )
+    grid_layer: str | None = Field(None, description="layer of the grid file; default: the first with polygons")
     log_level: LogLevel = Field(LogLevel.INFO, description="lowest level that is logged")
 
     # Machine
@@ -218,9 +211,7 @@ class Settings(BaseSettings):
     composite_bands: BandNames = Field(("B02", "B03", "B04"), description="bands of a composite")
     composite_months: Months = Field((4, 5, 6, 7, 8, 9), description="season of a composite")
     masked_scl: SclClasses = Field((3, 8, 9, 10, 11), description="SCL classes taken as not clear")
-    max_cloud_cover: float | None = Field(
-        None, ge=0, le=100, description="cloudier scenes are left out, percent"
-    )
+    max_cloud_cover: float | None = Field(None, ge=0, le=100, description="cloudier scenes are left out, percent")
     max_attempts: int = Field(5, ge=1, description="tries of a unit before it counts as failed")
 
     # openEO
@@ -241,13 +232,9 @@ class Settings(BaseSettings):
     stac_collection: str = Field("sentinel-2-l2a", description="collection of the catalog")
 
     # BTC
-    btc_model_checkpoint: str = Field(
-        PUBLISHED_CHECKPOINT, min_length=1, description="hub id or local folder"
-    )
+    btc_model_checkpoint: str = Field(PUBLISHED_CHECKPOINT, min_length=1, description="hub id or local folder")
     btc_model_revision: str = Field("main", description="revision on the hub")
-    btc_threshold: float = Field(
-        0.2, gt=0, lt=1, description="probability from which a pixel counts as changed"
-    )
+    btc_threshold: float = Field(0.2, gt=0, lt=1, description="probability from which a pixel counts as changed")
     btc_window_px: int = Field(96, ge=32, description="side of a window, pixels")
     btc_stride_px: int = Field(64, ge=1, description="distance of windows, pixels")
     btc_batch_size: int = Field(8, ge=1, description="windows inferred at once")
