@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eo_tasks.errors import GridError
+from eo_tasks.units import Stage, Unit
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -26,14 +27,19 @@ class GridYear:
     year: int
 
     @property
-    def download_id(self) -> str:
-        """The unit id, and Celery task id, of the download."""
-        return f"download_{self.grid_id}_{self.year}"
+    def download(self) -> Unit:
+        """The unit that makes its composite."""
+        return Unit(Stage.DOWNLOAD, self.grid_id, (self.year,))
 
     @property
-    def store_id(self) -> str:
-        """The unit id, and Celery task id, of the insertion into the store."""
-        return f"store_{self.grid_id}_{self.year}"
+    def store(self) -> Unit:
+        """The unit that inserts its composite into the store."""
+        return Unit(Stage.STORE, self.grid_id, (self.year,))
+
+    @property
+    def download_id(self) -> str:
+        """The download's name, which a remote job carries too."""
+        return self.download.id
 
     def __str__(self) -> str:
         return f"Cell {self.grid_id}, {self.year}"
@@ -48,9 +54,9 @@ class YearPair:
     after: int
 
     @property
-    def btc_id(self) -> str:
-        """The unit id, and Celery task id, of the inference."""
-        return f"btc_{self.grid_id}_{self.before}_{self.after}"
+    def btc(self) -> Unit:
+        """The unit that infers its change mask."""
+        return Unit(Stage.BTC, self.grid_id, (self.before, self.after))
 
     @property
     def grid_years(self) -> tuple[GridYear, GridYear]:
@@ -174,7 +180,7 @@ def read_grid(path: Path, layer: str | None = None) -> Grid:
     ids, labels = _ids(frame, path)
     _check_shapes(frame, ids, path)
     cells = tuple(
-        Cell(grid_id, epsg, tuple(map(float, bounds)), label)
+        Cell(grid_id, epsg, (float(bounds[0]), float(bounds[1]), float(bounds[2]), float(bounds[3])), label)
         for grid_id, bounds, label in zip(ids, frame.geometry.bounds.to_numpy(), labels, strict=True)
     )
     return Grid(path, epsg, cells, tuple(frame.geometry))

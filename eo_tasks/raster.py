@@ -4,20 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
-from rasterio.transform import from_origin
 
 from eo_tasks.errors import RasterError
 from eo_tasks.files import written_aside
 from eo_tasks.grid import PIXEL_M, Bounds, Cell
-
-if TYPE_CHECKING:
-    from affine import Affine
 
 NODATA = 0  # of a composite's bands; Sentinel-2 products use the same value
 REFLECTANCE_SCALE = 10_000  # DN per unit of reflectance, Sentinel-2 Products Specification Document
@@ -58,7 +55,7 @@ class PixelGrid:
     @property
     def transform(self) -> "Affine":
         """From (column, row) to CRS coordinates; north is up."""
-        return from_origin(self.bounds[0], self.bounds[3], self.resolution_m, self.resolution_m)
+        return Affine.translation(self.bounds[0], self.bounds[3]) * Affine.scale(self.resolution_m, -self.resolution_m)
 
     @property
     def pixel_ha(self) -> float:

@@ -189,6 +189,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="images, masks, checkpoints, logs")
     grid_file: Path | None = Field(None, description="vector file of the cells, any format GDAL reads")
     grid_layer: str | None = Field(None, description="layer of the grid file; default: the first with polygons")
+    heartbeat_file: Path | None = Field(None, description="touched by a living worker, for health checks")
     log_level: LogLevel = Field(LogLevel.INFO, description="lowest level that is logged")
 
     # Machine
@@ -206,13 +207,17 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, description="password put into both URLs")
     max_in_flight: int = Field(1000, ge=1, description="most units queued at once")
 
+    max_attempts: int = Field(5, ge=1, description="tries of a unit that fails for passing reasons")
+    max_deaths: int = Field(3, ge=1, description="workers a unit may take down before it is quarantined")
+    lease_s: float = Field(30, ge=1, description="a silent worker loses its unit after this, seconds")
+    sweep_s: float = Field(15, ge=1, description="interval of the sweep for missing and lost work, seconds")
+
     # Composites
     imagery_source: ImagerySource = Field(ImagerySource.OPENEO, description="where composites come from")
     composite_bands: BandNames = Field(("B02", "B03", "B04"), description="bands of a composite")
     composite_months: Months = Field((4, 5, 6, 7, 8, 9), description="season of a composite")
     masked_scl: SclClasses = Field((3, 8, 9, 10, 11), description="SCL classes taken as not clear")
     max_cloud_cover: float | None = Field(None, ge=0, le=100, description="cloudier scenes are left out, percent")
-    max_attempts: int = Field(5, ge=1, description="tries of a unit before it counts as failed")
 
     # openEO
     openeo_url: str = Field("https://openeo.dataspace.copernicus.eu", description="openEO backend")

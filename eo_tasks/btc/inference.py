@@ -66,7 +66,8 @@ def to_rgb(composite: Composite, stretch: Mapping[str, tuple[float, float]]) -> 
     """A composite as the 8-bit RGB image that the network knows, shape (y, x, 3); 0 where nodata."""
     low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*stretch.values(), strict=True))
     scaled = (composite.reflectance(tuple(stretch)) - low) / (high - low) * 255
-    return np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+    rgb = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+    return np.asarray(rgb.transpose(1, 2, 0))
 
 
 def predict(
@@ -83,8 +84,8 @@ def predict(
     """
     shape = before.shape[:2]
     earlier, later = padded(before, how.window_px), padded(after, how.window_px)
-    blend = Blend(shape, how.window_px)  # type: ignore[arg-type]
-    for origins in batches(window_origins(shape, how.window_px, how.stride_px), how.batch_size):  # type: ignore[arg-type]
+    blend = Blend(shape, how.window_px)
+    for origins in batches(window_origins(shape, how.window_px, how.stride_px), how.batch_size):
         pair = [[image[r : r + how.window_px, c : c + how.window_px] for r, c in origins] for image in (earlier, later)]
         for origin, window in zip(origins, predict_windows(checkpoint, *pair), strict=True):
             blend.add(origin, cv2.resize(window, (how.window_px, how.window_px), interpolation=cv2.INTER_AREA))

@@ -68,7 +68,7 @@ class BtcNetwork(nn.Module):
         Returns:
             Four maps, shape (image, channels, 64, 64) down to (image, 8 × channels, 8, 8).
         """
-        return cast(tuple[Tensor, ...], self.backbone(images).feature_maps)
+        return cast("tuple[Tensor, ...]", self.backbone(images).feature_maps)
 
     def decode(self, before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> Tensor:
         """Change logits, shape (pair, 1, 256, 256), from the features of both years; their order matters."""

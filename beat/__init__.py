@@ -1,0 +1,9 @@
+"""When things happen: the schedule, and the ticks that make the system converge.
+
+``celery -A beat beat`` is the clock; ``celery -A beat worker`` answers it and runs ``enqueue_years``.
+"""
+
+from beat import schedule
+from eo_tasks.celery import app
+
+__all__ = ["app", "schedule"]

@@ -1,0 +1,134 @@
+"""Child processes that are kept alive while one command runs, and all stopped with it."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from eo_tasks.errors import PermanentError
+from eo_tasks.files import read_json, write_json
+
+STOP_S = 15.0
+QUICK_DEATH_S = 30.0
+QUICK_DEATHS = 3
+LOG_TAIL_LINES = 5
+
+
+@dataclass
+class Service:
+    """One child process: its command, its log, and how often it died soon after its start."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    stop_signal: signal.Signals
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0
+    quick_deaths: int = field(default=0)
+
+
+class Services:
+    """Starts children in their own process groups, restarts those that die, stops all at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._services: list[Service] = []
+        self._pids = folder / "processes.json"
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._stop_leftovers()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self, name: str, argv: Sequence[str], stop_signal: signal.Signals = signal.SIGTERM) -> None:
+        """Start a child; its output goes to ``{name}.log``."""
+        service = Service(name, argv, self._folder / f"{name}.log", stop_signal)
+        self._services.append(service)
+        self._launch(service)
+
+    def start_celery(self, name: str, *argv: str) -> None:
+        """Start ``celery …``; SIGQUIT makes a worker hand its tasks back."""
+        is_worker = "worker" in argv
+        self.start(name, (sys.executable, "-m", "celery", *argv), signal.SIGQUIT if is_worker else signal.SIGTERM)
+
+    def check(self) -> None:
+        """Restart children that died.
+
+        Raises:
+            PermanentError: One keeps dying; the message ends with what it said last.
+        """
+        for service in self._services:
+            if service.process is None or service.process.poll() is None:
+                continue
+            is_quick = monotonic() - service.started < QUICK_DEATH_S
+            service.quick_deaths = service.quick_deaths + 1 if is_quick else 1
+            last_words = _last_words(service.log)
+            if service.quick_deaths >= QUICK_DEATHS or "eo-tasks: " in last_words:
+                raise PermanentError(
+                    f"{service.name} ended with exit code {service.process.returncode}: "
+                    f"{last_words} (all of it: {service.log})"
+                )
+            self._launch(service)
+
+    def stop(self) -> None:
+        """Ask every child to stop, last started first, and kill what is left after a while."""
+        for service in reversed(self._services):
+            process = service.process
+            if process is None or process.poll() is not None:
+                continue
+            _stop(psutil.Process(process.pid), service.stop_signal)
+            process.wait()
+        self._services.clear()
+        self._pids.unlink(missing_ok=True)
+
+    def _launch(self, service: Service) -> None:
+        with service.log.open("ab") as log:
+            service.process = subprocess.Popen(
+                service.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        service.started = monotonic()
+        running = [s.process.pid for s in self._services if s.process is not None]
+        write_json(
+            self._pids, {str(pid): psutil.Process(pid).create_time() for pid in running if psutil.pid_exists(pid)}
+        )
+
+    def _stop_leftovers(self) -> None:
+        """Stop the children of a command that was killed before it could."""
+        leftovers: Mapping[str, float] = read_json(self._pids) or {}
+        for pid, created in leftovers.items():
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(pid))
+                if process.create_time() == created:
+                    _stop(process, signal.SIGTERM)
+        self._pids.unlink(missing_ok=True)
+
+
+def _stop(process: psutil.Process, stop_signal: signal.Signals) -> None:
+    """Signal a process, give it time, then kill it and whatever it started."""
+    with suppress(psutil.NoSuchProcess):
+        family = [process, *process.children(recursive=True)]
+        process.send_signal(stop_signal)
+        psutil.wait_procs([process], timeout=STOP_S)
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(family, timeout=STOP_S)
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [line for line in lines[-50:] if line.startswith("eo-tasks: ")]
+    return said[-1] if said else " / ".join(lines[-LOG_TAIL_LINES:])

@@ -1,0 +1,1 @@
+"""What a change map becomes: files that people and programs read."""

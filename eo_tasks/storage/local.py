@@ -1,0 +1,98 @@
+"""The store of ``PIPELINE_MODE=local_only``: files under ``DATA_DIR``.
+
+An image or mask is there once its record is: the record is published last, in one atomic move, and holds the size
+of the file that it stands for.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from eo_tasks.errors import RasterError, StorageError
+from eo_tasks.files import read_json, write_json, written_aside
+from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.products.mask import MaskFiles
+from eo_tasks.raster import Composite, read_composite
+from eo_tasks.storage.layout import image_path, is_whole, mask_path
+from eo_tasks.storage.store import Record, StagedImage
+
+
+class LocalStore:
+    """Composites under ``images/``, masks under ``masks/``, named as existing readers expect."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    def image_ids(self, year: int) -> AbstractSet[int]:
+        """Cells with a composite of that year."""
+        ids = _numbers(self.data_dir / "images" / str(year), rf"sentinel2_grid_(\d+)_{year}_08\.json")
+        return {grid_id for grid_id in ids if self.has_image(GridYear(grid_id, year))}
+
+    def mask_ids(self, before: int, after: int, recipe: Record) -> AbstractSet[int]:
+        """Cells with a mask of those years made by that recipe."""
+        ids = _numbers(self.data_dir / "masks" / str(before), rf"change_mask_grid_(\d+)_{before}\.json")
+        return {grid_id for grid_id in ids if self.has_mask(YearPair(grid_id, before, after), recipe)}
+
+    def has_image(self, grid_year: GridYear) -> bool:
+        """Whether the composite is stored whole."""
+        return self.image_record(grid_year) is not None
+
+    def has_mask(self, pair: YearPair, recipe: Record) -> bool:
+        """Whether the mask is stored whole, made by that recipe."""
+        record = self.mask_record(pair)
+        return record is not None and record.get("recipe") == recipe
+
+    def put_image(self, grid_year: GridYear, image: StagedImage) -> None:
+        """Store a composite; one that is there is replaced."""
+        final = image_path(self.data_dir, grid_year)
+        _publish(image.cog, final)
+        write_json(final.with_suffix(".json"), image.record)
+
+    def get_image(self, grid_year: GridYear) -> Composite:
+        """Read a composite."""
+        if not self.has_image(grid_year):
+            raise StorageError(
+                f"{grid_year}: no whole composite under {self.data_dir}/images. Enqueue that year again to make it."
+            )
+        try:
+            return read_composite(image_path(self.data_dir, grid_year))
+        except RasterError as error:
+            raise StorageError(f"{grid_year}: the stored composite is broken: {error}") from error
+
+    def image_record(self, grid_year: GridYear) -> Record | None:
+        """The record of a stored composite."""
+        return _whole_record(image_path(self.data_dir, grid_year))
+
+    def put_mask(self, pair: YearPair, files: MaskFiles, record: Record) -> None:
+        """Store a mask; one that is there is replaced."""
+        final = mask_path(self.data_dir, pair)
+        final.with_suffix(".json").unlink(missing_ok=True)  # the old record must not vouch for the new files
+        for source, target in zip(files.all, MaskFiles.beside(final).all, strict=True):
+            _publish(source, target)
+        write_json(final.with_suffix(".json"), record)
+
+    def mask_record(self, pair: YearPair) -> Record | None:
+        """The record of a stored mask of exactly these two years."""
+        record = _whole_record(mask_path(self.data_dir, pair))
+        return record if record is not None and record.get("years") == [pair.before, pair.after] else None
+
+
+def _whole_record(path: Path) -> Record | None:
+    record = read_json(path.with_suffix(".json"))
+    return record if record is not None and is_whole(path, record) else None
+
+
+def _publish(source: Path, final: Path) -> None:
+    """Copy a file into place in one atomic move; the source stays until its owner drops it."""
+    with written_aside(final) as aside:
+        try:
+            aside.hardlink_to(source)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, aside)
+
+
+def _numbers(folder: Path, pattern: str) -> Iterator[int]:
+    if folder.is_dir():
+        yield from (int(m[1]) for path in folder.iterdir() if (m := re.fullmatch(pattern, path.name)))

@@ -1,0 +1,6 @@
+"""Celery shells: ids in, one step, small JSON out."""
+
+from eo_tasks.tasks.enqueue import enqueue_years
+from eo_tasks.tasks.stages import btc, download, store
+
+__all__ = ["btc", "download", "enqueue_years", "store"]

@@ -1,0 +1,1 @@
+"""Who does it: what exists only inside a running worker."""

@@ -1,0 +1,24 @@
+"""The CPU worker: downloads and stores (``celery -A workers.cpu worker``)."""
+
+from typing import Any
+
+import rasterio
+from celery.signals import worker_process_init
+
+from eo_tasks.celery import DOWNLOADS, STORES, app
+from eo_tasks.settings import current_settings
+from workers.health import watch
+from workers.resources import GDAL, bound, gdal_cache_mb
+
+settings = current_settings()
+bound(app, settings, concurrency=settings.max_workers)
+watch(app)
+# Stores first: a composite that is paid for is brought to safety before the next one is begun.
+app.conf.task_queues = [queue for name in (STORES, DOWNLOADS) for queue in app.conf.task_queues if queue.name == name]
+app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue_order_strategy": "priority"}
+
+
+@worker_process_init.connect
+def configure_gdal(**_: Any) -> None:
+    """Open GDAL's environment for the life of this process."""
+    rasterio.Env(GDAL_CACHEMAX=gdal_cache_mb(settings, settings.max_workers), **GDAL).__enter__()

@@ -1,0 +1,36 @@
+"""The GPU-queue worker: batched inference of BTC (``celery -A workers.gpu worker``); without a GPU it uses the CPU.
+
+The pool's one process is a fresh interpreter, not a fork: CUDA does not survive a fork. It loads the network before
+it takes its first task.
+"""
+
+import logging
+import sys
+from typing import Any
+
+from celery.signals import worker_process_init
+
+from eo_tasks.celery import BTC, app
+from eo_tasks.errors import EOTasksError
+from eo_tasks.settings import current_settings
+from eo_tasks.tasks.context import pipeline
+from workers.health import watch
+from workers.resources import bound
+
+log = logging.getLogger(__name__)
+
+bound(app, current_settings(), concurrency=1)
+watch(app)
+app.conf.worker_pool_start_method = "spawn"
+app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name == BTC]
+
+
+@worker_process_init.connect
+def load_network(**_: Any) -> None:
+    """Load the checkpoint once per process."""
+    try:
+        checkpoint = pipeline().checkpoint
+    except EOTasksError as error:
+        log.error("BTC network not loaded: %s", error)
+        sys.exit(1)
+    log.info("BTC network loaded: %s, revision %s", checkpoint.name, checkpoint.revision)
