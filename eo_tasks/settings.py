@@ -346,9 +346,13 @@ def current_settings() -> Settings:
     return load_settings()
 
 
-def child_environment(overrides: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with some variables replaced, for a child process."""
-    return {**os.environ, **overrides}
+def override_environment(variables: Mapping[str, str]) -> Settings:
+    """Set variables for this process and the children that it starts, and read the settings again."""
+    os.environ.update(variables)
+    for name in variables:
+        os.environ.pop(f"{name}_FILE", None)
+    current_settings.cache_clear()
+    return current_settings()
 
 
 def _complaint(problem: Any) -> str:

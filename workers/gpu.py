@@ -5,10 +5,9 @@ it takes its first task.
 """
 
 import logging
-import sys
 from typing import Any
 
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 
 from eo_tasks.celery import BTC, app
 from eo_tasks.errors import EOTasksError
@@ -25,12 +24,20 @@ app.conf.worker_pool_start_method = "spawn"
 app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name == BTC]
 
 
+@worker_init.connect
+def check_checkpoint(**_: Any) -> None:
+    """Refuse to start, and so to take tasks, with a checkpoint that cannot be loaded."""
+    from eo_tasks.btc.checkpoint import load_checkpoint
+
+    settings = current_settings()
+    try:
+        load_checkpoint(settings.btc_model_checkpoint, settings.btc_model_revision)
+    except EOTasksError as error:
+        raise SystemExit(f"eo-tasks: {error}") from None
+
+
 @worker_process_init.connect
 def load_network(**_: Any) -> None:
-    """Load the checkpoint once per process."""
-    try:
-        checkpoint = pipeline().checkpoint
-    except EOTasksError as error:
-        log.error("BTC network not loaded: %s", error)
-        sys.exit(1)
+    """Load the network once per process, on its device."""
+    checkpoint = pipeline().checkpoint
     log.info("BTC network loaded: %s, revision %s", checkpoint.name, checkpoint.revision)

@@ -5,7 +5,7 @@ a key with a short time to live, renewed while the work goes on.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -72,7 +72,7 @@ class Entry:
     error: str = ""
 
     @classmethod
-    def parse(cls, text: str | None) -> "Entry":
+    def parse(cls, text: str | bytes | None) -> "Entry":
         """Read an entry as the scripts write it."""
         if text is None:
             return cls()
@@ -133,14 +133,8 @@ class Ledger:
             delivery, to be dropped quietly.
         """
         limits = self.limits
-        args: list[str | int | float] = [
-            unit.grid_id,
-            self._clock(),
-            owner,
-            worker,
-            round(limits.lease_s * 1000),
-            limits.max_deaths,
-        ]
+        lease_ms = round(limits.lease_s * 1000)
+        args: Sequence[str | int | float] = (unit.grid_id, self._clock(), owner, worker, lease_ms, limits.max_deaths)
         return Lease(unit, owner) if self._begin(keys=_keys(unit), args=args) else None
 
     def renew(self, lease: Lease) -> bool:
@@ -171,6 +165,13 @@ class Ledger:
         """Forget a unit that waits for a person, so that it is planned again; ``False`` if it does not wait."""
         return bool(self._reset(keys=_keys(unit), args=[unit.grid_id]))
 
+    def release_all(self) -> int:
+        """Give back every started unit, unblamed; only for someone who knows that no worker lives."""
+        started = [unit for unit, entry in self._all() if entry.state is State.STARTED]
+        for unit in started:
+            self.redis.set(_lease_key(unit), "released")
+        return sum(self.release(Lease(unit, "released")) for unit in started)
+
     def entry(self, unit: Unit) -> Entry:
         """What is known of one unit."""
         return Entry.parse(self.redis.hget(_units_key(unit.stage, unit.period), str(unit.grid_id)))
@@ -200,14 +201,7 @@ class Ledger:
 
     def waiting_for_a_person(self) -> dict[Unit, Entry]:
         """Units that failed, were quarantined or canceled."""
-        found = {}
-        for stage, period in self.periods():
-            years = tuple(map(int, period.split("_")))
-            for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
-                entry = Entry.parse(text)
-                if entry.state.needs_a_person:
-                    found[Unit(stage, int(grid_id), years)] = entry
-        return dict(sorted(found.items()))
+        return dict(sorted((unit, entry) for unit, entry in self._all() if entry.state.needs_a_person))
 
     def leased(self, units: Collection[Unit]) -> set[Unit]:
         """Those of the units that a living worker holds."""
@@ -218,6 +212,12 @@ class Ledger:
             owners = self.redis.mget([_lease_key(unit) for unit in chunk])
             held.update(unit for unit, owner in zip(chunk, owners, strict=True) if owner is not None)
         return held
+
+    def _all(self) -> Iterator[tuple[Unit, Entry]]:
+        for stage, period in self.periods():
+            years = tuple(map(int, period.split("_")))
+            for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
+                yield Unit(stage, int(grid_id), years), Entry.parse(text)
 
     def _end(self, lease: Lease, state: State, *, error: str = "", due: float = 0) -> bool:
         args: list[str | int | float] = [lease.unit.grid_id, self._clock(), lease.owner, state, error, due]

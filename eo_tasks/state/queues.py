@@ -27,5 +27,5 @@ def queue_lengths(broker: Redis, queues: Collection[str]) -> dict[str, int]:
 def _all(broker: Redis, queue: str) -> Iterator[str]:
     start = 0
     while chunk := broker.lrange(queue, start, start + CHUNK - 1):
-        yield from chunk
+        yield from map(str, chunk)
         start += CHUNK

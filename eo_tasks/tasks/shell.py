@@ -49,6 +49,9 @@ def perform(task: Task, unit: Unit, step: Callable[[], Outcome]) -> dict[str, An
         if ledger.retry(lease, describe(error), delay_s):
             raise Retry(str(error), exc=error, when=delay_s) from error
         raise
+    except (SystemExit, KeyboardInterrupt):  # told to stop: not the unit's fault
+        ledger.release(lease)
+        raise
     except Exception as error:
         ledger.fail(lease, describe(error))
         raise

@@ -1,0 +1,162 @@
+"""``eo-tasks run`` and ``eo-tasks sample``."""
+
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from eo_tasks.cli.options import Years, cell_options, chosen_ids
+from eo_tasks.cli.report import print_report, print_sample_score
+from eo_tasks.cli.work import failures_table
+from eo_tasks.errors import PermanentError
+from eo_tasks.grid import Bounds
+from eo_tasks.progress import Progress
+from eo_tasks.settings import ImagerySource, Settings, override_environment
+from eo_tasks.units import Stage
+
+FAILED_UNITS = 3  # exit code
+
+
+@click.command()
+@click.option("--years", type=Years(), help="2021-2023 or 2021,2023. Without years and grid, the sample is mapped.")
+@click.option("--grid", "grid_file", type=click.Path(path_type=Path), help="Grid file (GRID_FILE).")
+@click.option("--layer", help="Layer of the grid file (GRID_LAYER).")
+@cell_options
+@click.option("--source", type=click.Choice([str(source) for source in ImagerySource]), help="IMAGERY_SOURCE.")
+@click.option("--stac", help="STAC API or catalog.json (STAC_URL).")
+@click.option("--checkpoint", help="BTC checkpoint, hub id or folder (BTC_MODEL_CHECKPOINT).")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything is kept (DATA_DIR).")
+@click.option("--flower/--no-flower", default=True, show_default=True, help="Start Flower too.")
+def run(
+    years: tuple[int, ...] | None,
+    grid_file: Path | None,
+    layer: str | None,
+    cells: str | None,
+    bbox: Bounds | None,
+    bbox_epsg: int | None,
+    inside: Path | None,
+    source: str | None,
+    stac: str | None,
+    checkpoint: str | None,
+    data_dir: Path | None,
+    flower: bool,
+) -> None:
+    """Do the whole job on this machine: Redis, workers, beat and Flower start, work and stop.
+
+    \b
+    Examples:
+      eo-tasks run
+      eo-tasks run --years 2021-2023 --grid slovenia.gpkg --cells 463,464 --source openeo
+    """
+    given = {
+        "GRID_FILE": grid_file,
+        "GRID_LAYER": layer,
+        "IMAGERY_SOURCE": source,
+        "STAC_URL": stac,
+        "BTC_MODEL_CHECKPOINT": checkpoint,
+        "DATA_DIR": data_dir,
+    }
+    settings = override_environment({name: str(value) for name, value in given.items() if value is not None})
+    console = Console()
+    is_sample = years is None and settings.grid_file is None
+    if is_sample:
+        settings, years = _use_sample(settings, console)
+    if years is None:
+        raise PermanentError("No years: give them with --years 2021-2023.")
+    signal.signal(signal.SIGTERM, _terminate)
+
+    from eo_tasks.local.run import run_locally
+    from eo_tasks.tasks.context import pipeline
+
+    ids = [463, 464, 465, 466, 467, 468] if is_sample and cells is None else None
+    ids = ids or chosen_ids(lambda: pipeline().grid, cells, bbox, bbox_epsg, inside)
+    with _bars(console) as bars:
+        finished = run_locally(settings, years, ids, with_flower=flower, announce=console.print, follow=_follower(bars))
+    if finished.progress is None:
+        console.print("Nothing to do: every composite and every mask is there already.")
+    print_report(console, pipeline(), finished.run.wanted)
+    if is_sample:
+        print_sample_score(console, settings.data_dir, finished.run.wanted)
+    if finished.progress is not None and finished.progress.failures:
+        console.print(failures_table(dict(finished.progress.failures)))
+        console.print("Failed units are tried again with: eo-tasks run … (the same command), after the cause is gone.")
+        sys.exit(FAILED_UNITS)
+
+
+@click.group()
+def sample() -> None:
+    """Make the sample area that ships with the project."""
+
+
+@sample.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def make(folder: Path) -> None:
+    """Write the sample's scenes, grid and truth, and print the settings that use them.
+
+    Example: eo-tasks sample make data/sample
+    """
+    for name, value in sample_environment(folder).items():
+        click.echo(f"{name}={value}")
+
+
+def sample_environment(folder: Path) -> Mapping[str, str]:
+    """Make the sample in a folder if it is not there, and name the settings that use it."""
+    from eo_tasks.sample import CHECKPOINT, write_sample
+
+    made = write_sample(folder.resolve())
+    return {
+        "DATA_DIR": str(folder.resolve()),
+        "GRID_FILE": str(made.grid_file),
+        "IMAGERY_SOURCE": str(ImagerySource.STAC),
+        "STAC_URL": str(made.catalog),
+        "BTC_MODEL_CHECKPOINT": str(CHECKPOINT),
+    }
+
+
+def _use_sample(settings: Settings, console: Console) -> tuple[Settings, tuple[int, ...]]:
+    from eo_tasks.sample import YEARS
+
+    folder = settings.data_dir / "sample"
+    console.print(f"No grid given: mapping the sample area in {folder}.")
+    return override_environment(sample_environment(folder)), tuple(YEARS)
+
+
+def _bars(console: Console) -> Bars:
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return Bars(*columns, TimeElapsedColumn(), console=console)
+
+
+class _follower:  # noqa: N801  a callable
+    """Shows one bar per stage."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[Stage, object] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        for stage, now in progress.stages.items():
+            notes = {
+                "there already": now.was_done,
+                "running": now.running,
+                "failed": now.failed,
+                "blocked": now.blocked,
+            }
+            note = ", ".join(f"{number} {what}" for what, number in notes.items() if number)
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=now.total, note=note)
+            self._bars.update(self._tasks[stage], completed=now.done, note=note)  # type: ignore[arg-type]
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,153 @@
+"""``eo-tasks run``: the main job on one machine, every part a child process, stopped when it is done."""
+
+import fcntl
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from celery.exceptions import TimeoutError as ResultTimeoutError
+
+from eo_tasks.errors import PermanentError
+from eo_tasks.local.redis_server import free_port, prepare_redis, wait_for_redis
+from eo_tasks.local.services import Services
+from eo_tasks.plan import Plan, plan
+from eo_tasks.progress import Progress, read_progress
+from eo_tasks.settings import Settings, override_environment
+from eo_tasks.state.runs import Run
+from eo_tasks.steps import take_inventory
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+ENQUEUE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a local run ended.
+
+    Attributes:
+        progress: The last look; ``None`` if there was nothing to do.
+    """
+
+    run: Run
+    plan: Plan
+    progress: Progress | None
+
+
+def run_locally(
+    settings: Settings,
+    years: Sequence[int],
+    grid_ids: Sequence[int | str] | None,
+    *,
+    with_flower: bool,
+    announce: Callable[[str], None],
+    follow: Callable[[Progress], None],
+) -> Finished:
+    """Do the main job with embedded parts and stop them all again, whatever happens.
+
+    Args:
+        settings: Where and how.
+        years: The years to map.
+        grid_ids: The cells; all for ``None``.
+        with_flower: Whether Flower is started too.
+        announce: Called with a line for people.
+        follow: Called with the progress, a few times a second.
+
+    Raises:
+        EOTasksError: The request cannot be used, or a part does not start.
+    """
+    from eo_tasks.tasks.context import pipeline
+    from eo_tasks.tasks.enqueue import make_run
+
+    run = make_run(years, grid_ids)
+    todo = plan(run.wanted, take_inventory(pipeline(), run.wanted))
+    if todo.is_complete:
+        return Finished(run, todo, None)
+    runtime = settings.data_dir / "run"
+    with _alone(runtime), Services(runtime) as services:
+        _start(services, settings, with_flower=with_flower, announce=announce)
+        return Finished(run, todo, _follow(services, run, todo, follow))
+
+
+def _start(services: Services, settings: Settings, *, with_flower: bool, announce: Callable[[str], None]) -> None:
+    """Start Redis, then everything that needs it."""
+    server = prepare_redis(settings.data_dir / "redis")
+    services.start("redis", server.argv)
+    wait_for_redis(server)
+    override_environment(server.environment | {"DATA_DIR": str(settings.data_dir.resolve())})
+    _reconnect()
+    environment = settings.data_dir / "run" / "environment"
+    environment.touch(mode=0o600)
+    environment.write_text("".join(f"export {name}={value}\n" for name, value in server.environment.items()))
+    runtime = settings.data_dir / "run"
+    services.start_celery("worker-control", "-A", "beat", "worker", "-n", "control@%h", "-l", settings.log_level)
+    services.start_celery("worker-cpu", "-A", "workers.cpu", "worker", "-n", "cpu@%h", "-l", settings.log_level)
+    services.start_celery("worker-gpu", "-A", "workers.gpu", "worker", "-n", "gpu@%h", "-l", settings.log_level)
+    services.start_celery("beat", "-A", "beat", "beat", "-l", settings.log_level, "--pidfile=")
+    if with_flower:
+        port = free_port(settings.flower_port)
+        services.start_celery(
+            "flower", "-A", "eo_tasks", "flower", "--address=127.0.0.1", f"--port={port}",
+            "--persistent=True", f"--db={runtime / 'flower'}", "--max_tasks=20000",
+        )  # fmt: skip
+        announce(f"Flower: http://127.0.0.1:{port}")
+    announce(f"Logs: {runtime}/*.log")
+
+
+def _reconnect() -> None:
+    """Point this process's Celery app and ledger at the Redis just started."""
+    from eo_tasks import celery
+    from eo_tasks.settings import current_settings
+    from eo_tasks.tasks import context
+
+    celery.configure(celery.app, current_settings())
+    for shared in (context.pipeline, context.state_redis, context.broker_redis, context.ledger):
+        shared.cache_clear()
+    context.ledger().release_all()  # whoever held a unit died with the last Redis
+
+
+def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:
+    """Ask the producer to enqueue the run, then look until nothing more will come."""
+    from eo_tasks.tasks.context import ledger
+    from eo_tasks.tasks.enqueue import enqueue_years
+
+    request = enqueue_years.delay(list(run.wanted.years), list(run.wanted.grid_ids))
+    pause = Event()
+    for _ in range(int(ENQUEUE_S / LOOK_S)):
+        services.check()
+        try:
+            request.get(timeout=LOOK_S)
+            break
+        except ResultTimeoutError:
+            continue
+    else:
+        raise PermanentError(f"The control worker did not enqueue the run within {ENQUEUE_S:g} s; see its log.")
+    while True:
+        progress = read_progress(ledger(), run.wanted, todo)
+        follow(progress)
+        if progress.is_settled:
+            return progress
+        services.check()
+        pause.wait(LOOK_S)
+
+
+@contextmanager
+def _alone(runtime: Path) -> Iterator[None]:
+    """Hold ``DATA_DIR`` for one local run at a time.
+
+    Raises:
+        PermanentError: Another one runs.
+    """
+    runtime.mkdir(parents=True, exist_ok=True)
+    with (runtime / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PermanentError(
+                f"{runtime.parent}: another eo-tasks run works on this DATA_DIR. Wait for it, or choose another one."
+            ) from error
+        yield
