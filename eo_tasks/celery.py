@@ -47,7 +47,6 @@ def configure(celery: Celery, settings: Settings) -> None:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,  # Flower shows events
         worker_soft_shutdown_timeout=30,
-        worker_enable_soft_shutdown_on_idle=True,
         worker_hijack_root_logger=True,
         task_default_queue=CONTROL,
         task_queues=[Queue(name) for name in (*UNIT_QUEUES, CONTROL)],

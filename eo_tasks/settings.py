@@ -28,6 +28,7 @@ from eo_tasks.errors import SettingsError
 
 PUBLISHED_CHECKPOINT = "blaz-r/BTC-B_oscd96"
 MASK = "********"
+SENTINEL2_BANDS = frozenset({*(f"B{number:02}" for number in range(1, 13)), "B8A"})
 
 
 class PipelineMode(StrEnum):
@@ -87,22 +88,22 @@ def _months(value: Any) -> Any:
     """Accept ``4-9`` and ``4,5,9`` for months."""
     if not isinstance(value, str):
         return value
-    months: list[int] = []
-    for part in value.replace(",", " ").split():
-        first, _, last = part.partition("-")
-        months += range(int(first), int(last or first) + 1)
-    return months
+    try:
+        spans = [part.partition("-") for part in value.replace(",", " ").split()]
+        return [month for first, _, last in spans for month in range(int(first), int(last or first) + 1)]
+    except ValueError:
+        raise ValueError("months such as 4-9 or 4,5,6") from None
 
 
 def _stretch(value: Any) -> Any:
     """Accept ``B04:0:0.347,B03:0:0.296`` for per-band reflectance ranges."""
     if not isinstance(value, str):
         return value
-    ranges = {}
-    for part in value.replace(",", " ").split():
-        band, low, high = part.split(":")
-        ranges[band] = (float(low), float(high))
-    return ranges
+    try:
+        parts = [part.split(":") for part in value.replace(",", " ").split()]
+        return {band: (float(low), float(high)) for band, low, high in parts}
+    except ValueError:
+        raise ValueError("ranges such as B04:0:0.347,B03:0:0.296,B02:0:0.213") from None
 
 
 def _stretch_text(ranges: Mapping[str, tuple[float, float]]) -> str:
@@ -112,15 +113,27 @@ def _stretch_text(ranges: Mapping[str, tuple[float, float]]) -> str:
 def _consecutive(months: tuple[int, ...]) -> tuple[int, ...]:
     """Require one unbroken season: openEO takes a single date range."""
     if list(months) != list(range(months[0], months[-1] + 1)):
-        raise ValueError("months must follow each other, such as 4-9")
+        raise ValueError("months that follow each other, such as 4-9")
     return months
 
 
 def _increasing(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     for band, (low, high) in ranges.items():
         if not low < high:
-            raise ValueError(f"{band}: the low end {low:g} must lie below the high end {high:g}")
+            raise ValueError(f"ranges whose low end lies below the high end, not {band}:{low:g}:{high:g}")
     return ranges
+
+
+def _sentinel2_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(bands)) != len(bands) or not set(bands) <= SENTINEL2_BANDS:
+        raise ValueError("different bands of Sentinel-2, such as B02,B03,B04,B08")
+    return bands
+
+
+def _redis_url(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://", "redis+socket://")):
+        raise ValueError("a URL such as redis://127.0.0.1:6379/0 or rediss://host:6380/0")
+    return url
 
 
 def _joined(items: tuple[Any, ...]) -> str:
@@ -140,10 +153,10 @@ Months = Annotated[
 SclClass = Annotated[int, Field(ge=0, le=11)]
 SclClasses = Annotated[tuple[SclClass, ...], NoDecode, BeforeValidator(_split), _JOIN]
 BandNames = Annotated[
-    tuple[Annotated[str, Field(pattern=r"^B(0[1-9]|1[0-2]|8A)$")], ...],
+    tuple[str, ...],
     NoDecode,
     BeforeValidator(_split),
-    Field(min_length=3),
+    AfterValidator(_sentinel2_bands),
     _JOIN,
 ]
 Stretch = Annotated[
@@ -153,7 +166,7 @@ Stretch = Annotated[
     AfterValidator(_increasing),
     PlainSerializer(_stretch_text, return_type=str, when_used="json"),
 ]
-RedisUrl = Annotated[str, Field(pattern=r"^(rediss?://|redis\+socket://|unix://).+")]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 bound(app, current_settings(), concurrency=1)
 watch(app)
 app.conf.worker_pool_start_method = "spawn"
+app.conf.imports = ("workers.gpu",)  # the fresh interpreter needs the signal handler below
 app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name == BTC]
 
 

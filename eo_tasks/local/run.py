@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from celery.exceptions import TimeoutError as ResultTimeoutError
-
 from eo_tasks.errors import PermanentError
 from eo_tasks.local.redis_server import free_port, prepare_redis, wait_for_redis
 from eo_tasks.local.services import Services
@@ -22,7 +20,6 @@ from eo_tasks.steps import take_inventory
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
-ENQUEUE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -111,21 +108,12 @@ def _reconnect() -> None:
 
 
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:
-    """Ask the producer to enqueue the run, then look until nothing more will come."""
+    """Enqueue the run, then look until nothing more will come."""
     from eo_tasks.tasks.context import ledger
     from eo_tasks.tasks.enqueue import enqueue_years
 
-    request = enqueue_years.delay(list(run.wanted.years), list(run.wanted.grid_ids))
+    enqueue_years(run.wanted.years, run.wanted.grid_ids)
     pause = Event()
-    for _ in range(int(ENQUEUE_S / LOOK_S)):
-        services.check()
-        try:
-            request.get(timeout=LOOK_S)
-            break
-        except ResultTimeoutError:
-            continue
-    else:
-        raise PermanentError(f"The control worker did not enqueue the run within {ENQUEUE_S:g} s; see its log.")
     while True:
         progress = read_progress(ledger(), run.wanted, todo)
         follow(progress)

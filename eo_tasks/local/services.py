@@ -1,6 +1,5 @@
 """Child processes that are kept alive while one command runs, and all stopped with it."""
 
-import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,6 @@ class Service:
     name: str
     argv: Sequence[str]
     log: Path
-    stop_signal: signal.Signals
     process: subprocess.Popen[bytes] | None = None
     started: float = 0
     quick_deaths: int = field(default=0)
@@ -53,16 +51,15 @@ class Services:
     ) -> None:
         self.stop()
 
-    def start(self, name: str, argv: Sequence[str], stop_signal: signal.Signals = signal.SIGTERM) -> None:
+    def start(self, name: str, argv: Sequence[str]) -> None:
         """Start a child; its output goes to ``{name}.log``."""
-        service = Service(name, argv, self._folder / f"{name}.log", stop_signal)
+        service = Service(name, argv, self._folder / f"{name}.log")
         self._services.append(service)
         self._launch(service)
 
     def start_celery(self, name: str, *argv: str) -> None:
-        """Start ``celery …``; SIGQUIT makes a worker hand its tasks back."""
-        is_worker = "worker" in argv
-        self.start(name, (sys.executable, "-m", "celery", *argv), signal.SIGQUIT if is_worker else signal.SIGTERM)
+        """Start ``celery …``."""
+        self.start(name, (sys.executable, "-m", "celery", *argv))
 
     def check(self) -> None:
         """Restart children that died.
@@ -84,13 +81,10 @@ class Services:
             self._launch(service)
 
     def stop(self) -> None:
-        """Ask every child to stop, last started first, and kill what is left after a while."""
-        for service in reversed(self._services):
-            process = service.process
-            if process is None or process.poll() is not None:
-                continue
-            _stop(psutil.Process(process.pid), service.stop_signal)
-            process.wait()
+        """Ask the children to stop, the first started last, for the others need it; kill what is left after a while."""
+        first, *others = (s.process for s in self._services if s.process is not None) if self._services else (None,)
+        for together in (others, [first]):
+            _stop([psutil.Process(child.pid) for child in together if child is not None and child.poll() is None])
         self._services.clear()
         self._pids.unlink(missing_ok=True)
 
@@ -108,24 +102,27 @@ class Services:
     def _stop_leftovers(self) -> None:
         """Stop the children of a command that was killed before it could."""
         leftovers: Mapping[str, float] = read_json(self._pids) or {}
+        alive = []
         for pid, created in leftovers.items():
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(int(pid))
-                if process.create_time() == created:
-                    _stop(process, signal.SIGTERM)
+                alive += [process] if process.create_time() == created else []
+        _stop(alive)
         self._pids.unlink(missing_ok=True)
 
 
-def _stop(process: psutil.Process, stop_signal: signal.Signals) -> None:
-    """Signal a process, give it time, then kill it and whatever it started."""
-    with suppress(psutil.NoSuchProcess):
-        family = [process, *process.children(recursive=True)]
-        process.send_signal(stop_signal)
-        psutil.wait_procs([process], timeout=STOP_S)
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(family, timeout=STOP_S)
+def _stop(processes: Sequence[psutil.Process]) -> None:
+    """Ask processes to finish what they do, give them time, then kill them and whatever they started."""
+    families = list(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            families += process.children(recursive=True)
+            process.terminate()
+    _, alive = psutil.wait_procs(families, timeout=STOP_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=STOP_S)
 
 
 def _last_words(log: Path) -> str:

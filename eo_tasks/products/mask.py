@@ -1,5 +1,6 @@
 """The files of one change mask."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 
 from eo_tasks.change import UNSEEN, ChangeMap
 from eo_tasks.files import written_aside
@@ -61,10 +63,8 @@ def write_mask_files(files: MaskFiles, change_map: ChangeMap, tags: dict[str, st
 
 def _write_png(path: Path, image: NDArray[Any]) -> None:
     height, width = image.shape
-    with (
-        written_aside(path) as aside,
-        rasterio.MemoryFile() as memory,
-    ):
+    with written_aside(path) as aside, rasterio.MemoryFile() as memory, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the COG beside it is for that
         with memory.open(driver="PNG", width=width, height=height, count=1, dtype="uint8") as sink:
             sink.write(image, 1)
         aside.write_bytes(memory.getbuffer())

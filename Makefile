@@ -1,0 +1,81 @@
+# eo-tasks. `make help` lists what there is.
+
+PYTHON ?= python3
+COMPOSE ?= docker compose
+VENV := .venv
+BIN := $(VENV)/bin
+CPU ?= 2
+
+# The BTC queue is served by the GPU where there is one, else by a CPU.
+INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
+STACK := $(COMPOSE) --profile $(INFERENCE)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint up down logs status scale enqueue retry clean shell env lock
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+##--- One machine, nothing installed
+
+install: $(VENV)/.installed  ## Make the virtual environment
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+run: install  ## Map the sample area with embedded parts; ARGS="--years 2021-2023 --grid g.gpkg" for your own
+	$(BIN)/eo-tasks run $(ARGS)
+
+test: install  ## Run the tests; ARGS="-k ledger" for some of them
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install  ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock:  ## Update constraints.txt
+	scripts/lock
+
+##--- Docker
+
+env: .env  ## Write .env with fresh passwords, if there is none
+
+.env:
+	@umask 077; { cat deploy/env.example; \
+	for name in REDIS_PASSWORD DB_PASSWORD; do \
+	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')"; done; \
+	echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')"; } > $@
+	@echo "Wrote .env with fresh passwords; the login of Flower is in it."
+
+up: env  ## Start everything in Docker
+	$(STACK) up -d --build
+
+down:  ## Stop everything; the data stay
+	$(STACK) down
+
+logs:  ## Follow the logs; SERVICE=worker-cpu for one
+	$(STACK) logs -f --tail=100 $(SERVICE)
+
+status:  ## Containers, and units by stage, year and state
+	$(STACK) ps
+	$(STACK) exec -T worker-control eo-tasks status
+
+scale:  ## Run CPU=4 CPU workers
+	$(STACK) up -d --no-build --no-recreate --scale worker-cpu=$(CPU) worker-cpu
+
+enqueue:  ## Enqueue YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid
+	$(STACK) exec -T worker-control eo-tasks enqueue --years "$(YEARS)" $(if $(CELLS),--cells "$(CELLS)")
+
+retry:  ## Try failed units again; CELL=1041 YEAR=2021 for some of them
+	$(STACK) exec -T worker-control eo-tasks retry $(if $(CELL),--cell $(CELL)) $(if $(YEAR),--year $(YEAR))
+
+shell:  ## A shell in the control worker
+	$(STACK) exec worker-control bash
+
+clean:  ## Stop everything and delete the containers' data; asks first
+	@printf 'Delete all images, masks and task state of the containers? [y/N] '; read answer; [ "$$answer" = y ]
+	$(STACK) down -v
