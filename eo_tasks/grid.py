@@ -233,7 +233,7 @@ def make_grid(border: Path, size_m: int, out: Path, epsg: int | None = None) -> 
         crs=frame.crs,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    aside = out.with_name(f".{out.name}.part")
+    aside = out.with_name(f".{out.stem}.part.gpkg")
     aside.unlink(missing_ok=True)
     made.to_file(aside, layer="grid_cells", driver="GPKG")
     aside.replace(out)
@@ -250,7 +250,9 @@ def _read_polygons(path: Path, layer: str | None) -> "GeoDataFrame":
         layers = geopandas.list_layers(path)
         names = list(layers["name"])
         with_polygons = [
-            name for name, kind in zip(names, layers["geometry_type"], strict=True) if "Polygon" in str(kind)
+            name
+            for name, kind in zip(names, layers["geometry_type"], strict=True)
+            if "Polygon" in str(kind) or kind == "Unknown"  # a mix, such as of Polygon and MultiPolygon
         ]
         if layer is None and not with_polygons:
             raise GridError(f"{path}: no layer has polygons; it has {', '.join(names) or 'no layers'}.")
@@ -276,7 +278,7 @@ def _ids(frame: "GeoDataFrame", path: Path) -> tuple[list[int], Sequence[str | N
     if repeated := sorted({str(name) for name in column[column.duplicated()]}):
         raise GridError(f"{path}: grid_id {', '.join(repeated[:5])} stands on more than one cell; make them unique.")
     if not is_integer_dtype(column):
-        return rows, [str(label) for label in column]
+        return rows, [str(label) if isinstance(label, str) else None for label in column]
     ids = [int(value) for value in column]
     if min(ids) < 0:
         raise GridError(f"{path}: grid_id {min(ids)} is negative; ids count from 0.")
@@ -285,10 +287,10 @@ def _ids(frame: "GeoDataFrame", path: Path) -> tuple[list[int], Sequence[str | N
 
 def _check_shapes(frame: "GeoDataFrame", ids: Sequence[int], path: Path) -> None:
     shapes = frame.geometry
-    bad = shapes.isna() | shapes.is_empty | (shapes.area <= 0)
+    bad = shapes.isna() | shapes.is_empty | ~shapes.is_valid | (shapes.area <= 0)
     if bad.any():
         named = [str(grid_id) for grid_id, is_bad in zip(ids, bad, strict=True) if is_bad]
-        raise GridError(f"{path}: cells {', '.join(named[:5])} are empty ({len(named)} in all); remove them.")
+        raise GridError(f"{path}: cells {', '.join(named[:5])} are empty or not valid polygons ({len(named)} in all); repair or remove them.")
     left, right = shapes.sindex.query(shapes, predicate="intersects")
     once = left < right
     left, right = left[once], right[once]

@@ -21,6 +21,8 @@ REFLECTANCE_SCALE = 10_000  # DN per unit of reflectance, Sentinel-2 Products Sp
 CLEAR_COUNT = "clear_count"
 BLOCK_PX = 256
 
+Rgb = NDArray[np.uint8]  # shape (y, x, 3)
+
 
 @dataclass(frozen=True, slots=True)
 class PixelGrid:
@@ -55,7 +57,7 @@ class PixelGrid:
     @property
     def transform(self) -> "Affine":
         """From (column, row) to CRS coordinates; north is up."""
-        return Affine.translation(self.bounds[0], self.bounds[3]) * Affine.scale(self.resolution_m, -self.resolution_m)
+        return Affine(self.resolution_m, 0.0, self.bounds[0], 0.0, -self.resolution_m, self.bounds[3])
 
     @property
     def pixel_ha(self) -> float:
@@ -119,6 +121,20 @@ class Composite:
             raise RasterError(f"composite has bands {', '.join(self.bands)}, not {', '.join(missing)}")
         dn = self.dn[[self.bands.index(band) for band in bands]]
         return np.where(dn == NODATA, np.float32(np.nan), dn.astype(np.float32) / REFLECTANCE_SCALE)
+
+
+def to_rgb(composite: Composite, stretch: Mapping[str, tuple[float, float]]) -> Rgb:
+    """A composite as an 8-bit picture, shape (y, x, 3).
+
+    Args:
+        composite: What to show.
+        stretch: Reflectance range of red, green and blue shown as 0–255: the same for all years and cells, for a
+            range chosen per image would invent change.
+    """
+    low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*stretch.values(), strict=True))
+    scaled = (composite.reflectance(tuple(stretch)) - low) / (high - low) * 255
+    rgb = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+    return np.asarray(rgb.transpose(1, 2, 0))
 
 
 def to_dn(reflectance: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:

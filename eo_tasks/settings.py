@@ -377,5 +377,6 @@ def _complaint(problem: Any) -> str:
     secret = field is not None and "SecretStr" in str(field.annotation)
     got = MASK if secret else redacted(str(problem["input"]))
     takes = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    takes = f"a value {takes}" if takes.startswith(("greater", "less")) else takes
     meaning = f" ({field.description})" if field is not None and field.description else ""
     return f"{name.upper()}={got}: takes {takes}{meaning}."

@@ -14,7 +14,7 @@ from eo_tasks.btc.network import INPUT_PX
 from eo_tasks.btc.windows import Blend, batches, padded, window_origins
 from eo_tasks.change import ChangeMap
 from eo_tasks.errors import RasterError
-from eo_tasks.raster import Composite
+from eo_tasks.raster import Composite, to_rgb
 from eo_tasks.settings import Device
 
 # ImageNet statistics of R, G, B in [0, 1], as the encoder was trained with (torchvision's documentation of models).
@@ -60,14 +60,6 @@ def detect_change(checkpoint: Checkpoint, before: Composite, after: Composite, h
     images = [np.where(seen[..., None], to_rgb(year, how.stretch), np.uint8(0)) for year in (before, after)]
     probability = predict(checkpoint, images[0], images[1], how)
     return ChangeMap(before.pixels, np.where(seen, probability, np.float32(np.nan)), how.threshold)
-
-
-def to_rgb(composite: Composite, stretch: Mapping[str, tuple[float, float]]) -> NDArray[np.uint8]:
-    """A composite as the 8-bit RGB image that the network knows, shape (y, x, 3); 0 where nodata."""
-    low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*stretch.values(), strict=True))
-    scaled = (composite.reflectance(tuple(stretch)) - low) / (high - low) * 255
-    rgb = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
-    return np.asarray(rgb.transpose(1, 2, 0))
 
 
 def predict(

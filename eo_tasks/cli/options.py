@@ -9,7 +9,7 @@ import click
 from eo_tasks.grid import Bounds, Grid
 
 
-class Years(click.ParamType):
+class Years(click.ParamType[Any]):
     """``2021-2023`` or ``2021,2023``."""
 
     name = "years"
@@ -28,7 +28,7 @@ class Years(click.ParamType):
         return years
 
 
-class BoundingBox(click.ParamType):
+class BoundingBox(click.ParamType[Any]):
     """``xmin,ymin,xmax,ymax``."""
 
     name = "xmin,ymin,xmax,ymax"

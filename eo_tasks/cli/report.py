@@ -11,8 +11,13 @@ from rich.table import Table
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Wanted
 from eo_tasks.products.mask import MaskFiles
+from eo_tasks.products.quicklook import outlined, sheet, write_picture
+from eo_tasks.raster import to_rgb
+from eo_tasks.sample import Sample, score
 from eo_tasks.steps import Pipeline
 from eo_tasks.storage.layout import image_path, mask_path
+
+OVERVIEW_CELLS = 6
 
 
 def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
@@ -38,10 +43,8 @@ def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
     console.print(table)
 
 
-def print_sample_score(console: Console, data_dir: Path, wanted: Wanted) -> None:
+def print_sample_score(console: Console, data_dir: Path, wanted: Wanted, sample: Sample) -> None:
     """Print how well the masks of the sample find its planted changes."""
-    from eo_tasks.sample import score, truth_path
-
     masks, truths = [], []
     for grid_id in wanted.grid_ids:
         for before, after in wanted.year_pairs:
@@ -49,13 +52,39 @@ def print_sample_score(console: Console, data_dir: Path, wanted: Wanted) -> None
             mask = MaskFiles.beside(mask_path(data_dir, pair)).cog
             if mask.exists():
                 masks.append(_band(mask))
-                truths.append(_band(truth_path(data_dir, pair)))
+                truths.append(_band(sample.truth_file(grid_id, before, after)))
     if not masks:
         return
     result = score(masks, truths)
     table = Table("Precision", "Recall", "F1", "IoU", title="Against the sample's truth", title_justify="left")
     table.add_row(*(f"{value:.3f}" for value in (result.precision, result.recall, result.f1, result.iou)))
     console.print(table)
+
+
+def write_overview(pipeline: Pipeline, wanted: Wanted) -> Path | None:
+    """Draw the last pair of years of the first cells: before, after, and the change outlined.
+
+    Returns:
+        The picture; ``None`` if no mask is stored.
+    """
+    if not wanted.year_pairs:
+        return None
+    data_dir, stretch = pipeline.settings.data_dir, pipeline.settings.btc_stretch
+    before, after = wanted.year_pairs[-1]
+    pairs = [YearPair(grid_id, before, after) for grid_id in wanted.grid_ids]
+    shown = [pair for pair in pairs if pipeline.store.mask_record(pair) is not None][:OVERVIEW_CELLS]
+    if not shown:
+        return None
+    years = [[to_rgb(pipeline.store.get_image(gy), stretch) for gy in pair.grid_years] for pair in shown]
+    classes = [_band(MaskFiles.beside(mask_path(data_dir, pair)).cog) for pair in shown]
+    rows = (
+        [earlier for earlier, _ in years],
+        [later for _, later in years],
+        [outlined(later, found) for (_, later), found in zip(years, classes, strict=True)],
+    )
+    path = data_dir / f"overview_{before}_{after}.png"
+    write_picture(path, sheet(rows))
+    return path
 
 
 def _band(path: Path) -> NDArray[np.uint8]:

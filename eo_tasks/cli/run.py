@@ -3,24 +3,28 @@
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from eo_tasks.cli.options import Years, cell_options, chosen_ids
-from eo_tasks.cli.report import print_report, print_sample_score
+from eo_tasks.cli.report import print_report, print_sample_score, write_overview
 from eo_tasks.cli.work import failures_table
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import Bounds
 from eo_tasks.progress import Progress
-from eo_tasks.settings import ImagerySource, Settings, override_environment
+from eo_tasks.sample import Sample, write_sample
+from eo_tasks.settings import ImagerySource, override_environment
 from eo_tasks.units import Stage
 
 FAILED_UNITS = 3  # exit code
+SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 
 
 @click.command()
@@ -64,9 +68,10 @@ def run(
     }
     settings = override_environment({name: str(value) for name, value in given.items() if value is not None})
     console = Console()
-    is_sample = years is None and settings.grid_file is None
-    if is_sample:
-        settings, years = _use_sample(settings, console)
+    sampled = None
+    if years is None and settings.grid_file is None:
+        sampled = _make_sample(settings.data_dir / "sample", console)
+        settings, years = override_environment(sample_environment(sampled)), sampled.years
     if years is None:
         raise PermanentError("No years: give them with --years 2021-2023.")
     signal.signal(signal.SIGTERM, _terminate)
@@ -74,15 +79,18 @@ def run(
     from eo_tasks.local.run import run_locally
     from eo_tasks.tasks.context import pipeline
 
-    ids = [463, 464, 465, 466, 467, 468] if is_sample and cells is None else None
-    ids = ids or chosen_ids(lambda: pipeline().grid, cells, bbox, bbox_epsg, inside)
-    with _bars(console) as bars:
-        finished = run_locally(settings, years, ids, with_flower=flower, announce=console.print, follow=_follower(bars))
+    ids = chosen_ids(lambda: pipeline().grid, cells, bbox, bbox_epsg, inside)
+    if sampled is not None and ids is None:
+        ids = sampled.grid_ids
+    with StageBars(console) as bars:
+        finished = run_locally(settings, years, ids, with_flower=flower, announce=console.print, follow=bars.show)
     if finished.progress is None:
         console.print("Nothing to do: every composite and every mask is there already.")
     print_report(console, pipeline(), finished.run.wanted)
-    if is_sample:
-        print_sample_score(console, settings.data_dir, finished.run.wanted)
+    if (picture := write_overview(pipeline(), finished.run.wanted)) is not None:
+        console.print(f"Picture: {picture}")
+    if sampled is not None:
+        print_sample_score(console, settings.data_dir, finished.run.wanted, sampled)
     if finished.progress is not None and finished.progress.failures:
         console.print(failures_table(dict(finished.progress.failures)))
         console.print("Failed units are tried again with: eo-tasks run … (the same command), after the cause is gone.")
@@ -101,61 +109,58 @@ def make(folder: Path) -> None:
 
     Example: eo-tasks sample make data/sample
     """
-    for name, value in sample_environment(folder).items():
+    for name, value in sample_environment(write_sample(folder.resolve())).items():
         click.echo(f"{name}={value}")
 
 
-def sample_environment(folder: Path) -> Mapping[str, str]:
-    """Make the sample in a folder if it is not there, and name the settings that use it."""
-    from eo_tasks.sample import CHECKPOINT, write_sample
-
-    made = write_sample(folder.resolve())
+def sample_environment(made: Sample) -> Mapping[str, str]:
+    """The settings that use a sample; its results go beside it, apart from those of real data."""
     return {
-        "DATA_DIR": str(folder.resolve()),
+        "DATA_DIR": str(made.grid_file.parent),
         "GRID_FILE": str(made.grid_file),
         "IMAGERY_SOURCE": str(ImagerySource.STAC),
         "STAC_URL": str(made.catalog),
-        "BTC_MODEL_CHECKPOINT": str(CHECKPOINT),
+        "BTC_MODEL_CHECKPOINT": str(SAMPLE_CHECKPOINT),
     }
 
 
-def _use_sample(settings: Settings, console: Console) -> tuple[Settings, tuple[int, ...]]:
-    from eo_tasks.sample import YEARS
-
-    folder = settings.data_dir / "sample"
-    console.print(f"No grid given: mapping the sample area in {folder}.")
-    return override_environment(sample_environment(folder)), tuple(YEARS)
+def _make_sample(folder: Path, console: Console) -> Sample:
+    console.print(f"No years and no grid given: mapping the sample area in {folder}.")
+    with console.status("Making the sample's scenes"):
+        return write_sample(folder.resolve())
 
 
-def _bars(console: Console) -> Bars:
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Bars(*columns, TimeElapsedColumn(), console=console)
+class StageBars:
+    """One live bar per stage, from the first look on."""
 
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn())
+        self._bars = Bars(*columns, TimeElapsedColumn(), TextColumn("{task.fields[note]}"), console=console)
+        self._tasks: dict[Stage, TaskID] = {}
 
-class _follower:  # noqa: N801  a callable
-    """Shows one bar per stage."""
+    def __enter__(self) -> Self:
+        return self
 
-    def __init__(self, bars: Bars) -> None:
-        self._bars = bars
-        self._tasks: dict[Stage, object] = {}
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def show(self, progress: Progress) -> None:
+        """Draw where the stages are now."""
+        self._bars.start()
         for stage, now in progress.stages.items():
-            notes = {
+            parts = {
                 "there already": now.was_done,
                 "running": now.running,
                 "failed": now.failed,
                 "blocked": now.blocked,
             }
-            note = ", ".join(f"{number} {what}" for what, number in notes.items() if number)
-            if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(stage, total=now.total, note=note)
-            self._bars.update(self._tasks[stage], completed=now.done, note=note)  # type: ignore[arg-type]
+            note = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+            task = self._tasks.get(stage)
+            if task is None:
+                task = self._tasks[stage] = self._bars.add_task(str(stage), total=now.total, note=note)
+            self._bars.update(task, completed=now.done, note=note)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -75,7 +75,7 @@ def _start(services: Services, settings: Settings, *, with_flower: bool, announc
     server = prepare_redis(settings.data_dir / "redis")
     services.start("redis", server.argv)
     wait_for_redis(server)
-    override_environment(server.environment | {"DATA_DIR": str(settings.data_dir.resolve())})
+    override_environment(dict(server.environment) | {"DATA_DIR": str(settings.data_dir.resolve())})
     _reconnect()
     environment = settings.data_dir / "run" / "environment"
     environment.touch(mode=0o600)
@@ -104,7 +104,10 @@ def _reconnect() -> None:
     celery.configure(celery.app, current_settings())
     for shared in (context.pipeline, context.state_redis, context.broker_redis, context.ledger):
         shared.cache_clear()
-    context.ledger().release_all()  # whoever held a unit died with the last Redis
+    ledger = context.ledger()
+    ledger.release_all()  # whoever held a unit died with the last Redis
+    for unit in ledger.waiting_for_a_person():  # and the person who runs this again wants it tried again
+        ledger.reset(unit)
 
 
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:

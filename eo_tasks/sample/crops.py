@@ -8,21 +8,21 @@ from numpy.typing import NDArray
 PARCEL_STYLES = 8192  # parcels share this many histories; neighbours practically never the same
 MEADOW_SHARE = 0.30  # of parcels; about that of permanent grassland in Slovenian farmland is larger still
 DAY_JITTER = 8  # days by which sowing and harvest differ between parcels, standard deviation
-BRIGHTNESS_JITTER = 0.08  # relative standard deviation between parcels of one crop
+BRIGHTNESS_JITTER = 0.10  # relative standard deviation between parcels of one crop
 
 # Surface reflectance in B02, B03, B04, B08 of what a crop looks like in its phases; plausible, not measured.
 SOIL, GREEN, STRAW, FLOWER = range(4)
 PHASES = np.array(
     [
-        (0.066, 0.090, 0.115, 0.20),
-        (0.030, 0.062, 0.036, 0.38),
-        (0.072, 0.108, 0.135, 0.27),
-        (0.045, 0.125, 0.105, 0.38),
+        (0.060, 0.098, 0.138, 0.22),  # soil
+        (0.025, 0.067, 0.046, 0.38),  # green
+        (0.068, 0.120, 0.168, 0.29),  # straw
+        (0.040, 0.128, 0.115, 0.38),  # rapeseed in flower
     ],
     np.float32,
 )
-MEADOW = np.array((0.034, 0.066, 0.047, 0.31), np.float32)
-CUT_MEADOW = np.array((0.048, 0.080, 0.078, 0.25), np.float32)
+MEADOW = np.array((0.028, 0.074, 0.062, 0.31), np.float32)
+CUT_MEADOW = np.array((0.041, 0.082, 0.084, 0.25), np.float32)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ class Fabric:
 
 
 VILLAGE = Fabric(
-    (26, 34), (15, 15), 4, 7, 0.18, ((Material.RED_ROOF, 0.75), (Material.GREY_ROOF, 0.25)), Material.GARDEN
+    (28, 36), (14, 14), 4, 6, 0.30, ((Material.RED_ROOF, 0.75), (Material.GREY_ROOF, 0.25)), Material.GARDEN
 )
-TOWN = Fabric((22, 28), (17, 19), 5, 10, 0.10, ((Material.RED_ROOF, 0.6), (Material.GREY_ROOF, 0.4)), Material.GARDEN)
+TOWN = Fabric((24, 28), (17, 18), 6, 9, 0.12, ((Material.RED_ROOF, 0.6), (Material.GREY_ROOF, 0.4)), Material.GARDEN)
 ESTATE = Fabric(
     (22, 26), (15, 16), 5, 9, 0.06, ((Material.RED_ROOF, 0.55), (Material.GREY_ROOF, 0.45)), Material.GARDEN
 )
@@ -78,5 +78,5 @@ def build(
     kind = np.minimum(np.searchsorted(bounds, chance[5], side="right"), len(roofs) - 1)
     material = np.where(is_house, roofs[kind], np.uint8(fabric.ground))
     material[(in_u < 0) | (in_v < 0)] = Material.ASPHALT
-    tone = np.where(is_house, 0.8 + 0.4 * lattice_noise(i, j, salt + 7), np.float32(1))
+    tone = np.where(is_house, 0.85 + 0.3 * lattice_noise(i, j, salt + 7), np.float32(1))
     return material.astype(np.uint8), tone.astype(np.float32)

@@ -29,19 +29,19 @@ class Material(IntEnum):
 # plausibility and not taken from any one measurement.
 REFLECTANCE = {
     Material.FIELD: (0.0, 0.0, 0.0, 0.0),  # its parcel's, see crops.py
-    Material.CONIFER: (0.018, 0.030, 0.018, 0.21),
-    Material.BROADLEAF: (0.022, 0.045, 0.024, 0.33),
+    Material.CONIFER: (0.014, 0.031, 0.020, 0.21),
+    Material.BROADLEAF: (0.017, 0.046, 0.028, 0.33),
     Material.WATER: (0.048, 0.058, 0.034, 0.020),
-    Material.GARDEN: (0.042, 0.070, 0.052, 0.28),
-    Material.ASPHALT: (0.088, 0.094, 0.098, 0.13),
-    Material.TRACK: (0.090, 0.120, 0.140, 0.23),
-    Material.RED_ROOF: (0.085, 0.110, 0.175, 0.24),
-    Material.GREY_ROOF: (0.135, 0.142, 0.150, 0.18),
-    Material.BRIGHT_ROOF: (0.260, 0.270, 0.280, 0.30),
-    Material.ROCK: (0.170, 0.215, 0.245, 0.30),
-    Material.CLEARING: (0.040, 0.065, 0.062, 0.25),
+    Material.GARDEN: (0.034, 0.066, 0.058, 0.27),
+    Material.ASPHALT: (0.078, 0.092, 0.104, 0.14),
+    Material.TRACK: (0.054, 0.090, 0.100, 0.24),
+    Material.RED_ROOF: (0.075, 0.102, 0.165, 0.23),
+    Material.GREY_ROOF: (0.118, 0.134, 0.150, 0.19),
+    Material.BRIGHT_ROOF: (0.215, 0.245, 0.275, 0.30),
+    Material.ROCK: (0.125, 0.172, 0.215, 0.29),
+    Material.CLEARING: (0.034, 0.066, 0.066, 0.25),
 }
-BARE_BROADLEAF = (0.040, 0.052, 0.056, 0.20)  # before the leaves are out
+BARE_BROADLEAF = (0.036, 0.052, 0.060, 0.20)  # before the leaves are out
 LEAF_OUT = (95, 130)  # days of the year in which broadleaf forest turns green; central European lowlands
 
 # How uneven each material is: relative standard deviation of its fine (10 m) and broad (200 m) texture.
@@ -56,7 +56,7 @@ TEXTURE = {
     Material.RED_ROOF: (0.050, 0.000),
     Material.GREY_ROOF: (0.050, 0.000),
     Material.BRIGHT_ROOF: (0.040, 0.000),
-    Material.ROCK: (0.130, 0.080),
+    Material.ROCK: (0.150, 0.100),
     Material.CLEARING: (0.120, 0.080),
 }
 

@@ -16,7 +16,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: flo
     """A field of zero mean and about unit variance whose features are about ``scale_px`` wide."""
     along_rows, along_columns = (_spline_weights(length, scale_px) for length in shape)
     knots = rng.standard_normal((along_rows.shape[1], along_columns.shape[1]), dtype=np.float32)
-    return np.asarray(along_rows @ knots @ along_columns.T) / np.float32(SPLINE_STD)
+    return np.asarray(along_rows @ knots @ along_columns.T / np.float32(SPLINE_STD), np.float32)
 
 
 def fractal_noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, octaves: int = 4) -> Field:
@@ -76,7 +76,7 @@ def _spline_weights(length: int, scale_px: float) -> Field:
     at = np.arange(length) / scale_px
     first = np.floor(at).astype(int)
     t = at - first
-    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + 1) * t * (1 - t) + 1, t**3]) / 6
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 1 + 3 * t * (1 + t - t**2), t**3]) / 6
     table = np.zeros((length, int(first.max(initial=0)) + 4), np.float32)
     for knot, weight in enumerate(weights):
         table[np.arange(length), first + knot] = weight

@@ -8,7 +8,7 @@ import numpy as np
 from eo_tasks.sample.crops import parcel_reflectance
 from eo_tasks.sample.landscape import SCALE, Landscape
 from eo_tasks.sample.materials import BANDS, Material, reflectance_table, texture_table
-from eo_tasks.sample.noise import Field, blurred, block_mean
+from eo_tasks.sample.noise import Field, block_mean, blurred
 
 LATITUDE_DEG = 46.3
 SUN_AZIMUTH_DEG = 157  # about 10:00 UTC, when Sentinel-2 passes
@@ -66,7 +66,7 @@ def render(landscape: Landscape, year: int, day: int, light: Light, rng: np.rand
         image[band] = block_mean(table[:, band][row] * uneven, SCALE)
     image = blurred(image, BLUR) * shade + (light.haze * HAZE)[:, None, None]
     noise = rng.standard_normal(image.shape, np.float32) * NOISE[:, None, None]
-    return np.clip(image + noise, 0.0005, None)
+    return np.asarray(np.clip(image + noise, 0.0005, None), np.float32)
 
 
 def _shading(elevation_m: Field, day: int) -> Field:
@@ -74,4 +74,4 @@ def _shading(elevation_m: Field, day: int) -> Field:
     down, right = np.gradient(elevation_m, 10.0)
     azimuth, elevation = math.radians(SUN_AZIMUTH_DEG), math.radians(sun_elevation_deg(day))
     away = (down * math.cos(azimuth) * -1 + right * math.sin(azimuth)) / math.tan(elevation)  # rise towards the sun
-    return np.clip(1 - RELIEF * away, 0.6, 1.4).astype(np.float32)
+    return np.asarray(np.clip(1 - RELIEF * away, 0.6, 1.4), np.float32)

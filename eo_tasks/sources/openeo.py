@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from eo_tasks.errors import EOTasksError, SourceError, SourceUnavailableError
+from eo_tasks.errors import EmptyCompositeError, EOTasksError, SourceError, SourceUnavailableError
 from eo_tasks.raster import Composite, Origin
 from eo_tasks.settings import OpenEOMode
 from eo_tasks.sources.openeo_faults import job_failure, translated
@@ -65,19 +65,27 @@ class OpenEOSource:
             target.unlink(missing_ok=True)
 
     def _fetch(self, request: "CompositeRequest", target: Path) -> dict[str, str]:
-        graph = composite_graph(request, self.collection)
-        with translated(self.login, "login"), contextlib.ExitStack() as stack:
-            connection = stack.enter_context(self.login.connection())
-            if self.mode is OpenEOMode.SYNCHRONOUS:
+        with translated(self.login, "login"), self.login.connection() as connection:
+            try:
+                graph = composite_graph(request, self.collection)
+                if self.mode is OpenEOMode.BATCH:
+                    return self._fetch_batch(connection, graph, request.grid_year.download_id, target)
                 with translated(self.login, "request"):
                     connection.download(graph, target, timeout=int(self.timeout_s), validate=False)
                 return {}
-            with translated(self.login, "job"):
-                job = connection.create_job(graph, title=request.grid_year.download_id, validate=False)
-            self._run(job)
-            with translated(self.login, f"download of job {job.job_id}"):
-                self._download(job, target)
-            return {"job_id": job.job_id}
+            except EmptyCompositeError:
+                # Some backends answer "no data" for a collection that they do not have.
+                with translated(self.login, f"collection {self.collection!r}"):
+                    connection.describe_collection(self.collection)
+                raise
+
+    def _fetch_batch(self, connection: Any, graph: dict[str, Any], title: str, target: Path) -> dict[str, str]:
+        with translated(self.login, "job"):
+            job = connection.create_job(graph, title=title, validate=False)
+        self._run(job)
+        with translated(self.login, f"download of job {job.job_id}"):
+            self._download(job, target)
+        return {"job_id": job.job_id}
 
     def _run(self, job: Any) -> None:
         """Start a job and wait until it has finished.

@@ -31,10 +31,10 @@ def read_result(path: Path, request: "CompositeRequest", origin: Origin) -> Comp
     """
     try:
         with rasterio.open(path) as source:
+            whole = source.read()  # before anything is judged: of a cut file, the tags are lost too
             order = _band_order(source.descriptions, source.count, (*request.bands, CLEAR_COUNT))
-            window = _window(source, request.pixels)
-            image = source.read(order, window=window).astype(np.float32)
-            nodata = [source.nodatavals[index - 1] for index in order]
+            image = whole[(order, *_window(source, request.pixels).toslices())].astype(np.float32)
+            nodata = [source.nodatavals[index] for index in order]
     except RasterioError as error:
         size = path.stat().st_size if path.exists() else 0
         raise SourceUnavailableError(
@@ -54,14 +54,14 @@ def read_result(path: Path, request: "CompositeRequest", origin: Origin) -> Comp
 def _band_order(descriptions: Sequence[str | None], count: int, wanted: Sequence[str]) -> list[int]:
     """Indices of the wanted bands: by their names where the file has names, else in the order asked for."""
     if all(name in descriptions for name in wanted):
-        return [descriptions.index(name) + 1 for name in wanted]
+        return [descriptions.index(name) for name in wanted]
     if count != len(wanted) or any(name in wanted for name in descriptions):
         held = ", ".join(str(name) for name in descriptions if name) or f"{count} without names"
         raise SourceError(
             f"the backend's file has bands {held}, not {', '.join(wanted)}. "
             "Check OPENEO_COLLECTION and COMPOSITE_BANDS."
         )
-    return list(range(1, count + 1))
+    return list(range(count))
 
 
 def _window(source: rasterio.DatasetReader, pixels: PixelGrid) -> Window:
@@ -82,7 +82,7 @@ def _window(source: rasterio.DatasetReader, pixels: PixelGrid) -> Window:
     if not (is_aligned and is_covered):
         raise SourceError(
             f"the backend's file lies on EPSG:{epsg}, {source.width}×{source.height} px of {a:g} m from "
-            f"({left:g}, {top:g}), which does not hold the cell's {pixels}. The backend must not move the pixel grid: "
-            "report it to its operator, or use IMAGERY_SOURCE=stac."
+            f"({left:.10g}, {top:.10g}), which does not hold the cell's {pixels}. The backend must not move the "
+            "pixel grid: report it to its operator, or use IMAGERY_SOURCE=stac."
         )
     return Window(column, row, pixels.width, pixels.height)

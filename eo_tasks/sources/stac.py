@@ -1,6 +1,7 @@
 """Composites made here from the COGs of any STAC catalog."""
 
 import itertools
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning
 
 from eo_tasks.errors import EmptyCompositeError, EOTasksError, SettingsError
 from eo_tasks.raster import REFLECTANCE_SCALE, Composite, Origin, PixelGrid, to_dn
@@ -67,14 +69,10 @@ class StacSource:
         clear_count = np.empty(pixels.shape, np.uint16)
         used: set[str] = set()
         for rows in _windows(pixels, len(observations), len(request.bands)):
-            window = _box(pixels, rows)
-            read = [(scenes, request.bands, window, request.masked_scl) for scenes in observations]
-            with ThreadPoolExecutor(min(READERS, len(read))) as pool:
-                results = list(pool.map(lambda args: read_observation(*args), read))
-            stack = np.stack([image for image, _ in results])
-            used.update(*(names for _, names in results))
+            stack, names = _read_window(observations, request, _box(pixels, rows))
             median, clear_count[rows] = median_composite(stack)
             dn[:, rows] = to_dn(median)
+            used |= names
         if not clear_count.any():
             raise EmptyCompositeError(
                 f"none of its {len(observations)} observations from {season} has a clear pixel. "
@@ -145,6 +143,22 @@ def median_composite(stack: NDArray[np.float32]) -> tuple[NDArray[np.float64], N
         for index in (last // 2, (last + 1) // 2)
     )
     return (low + high) / 2 / REFLECTANCE_SCALE, clear_count.astype(np.uint16)
+
+
+def _read_window(
+    observations: Sequence[Sequence[Scene]], request: "CompositeRequest", box: GeoBox
+) -> tuple[NDArray[np.float32], set[str]]:
+    """A window of all observations, shape (observation, band, y, x), and the scenes with a pixel in it."""
+
+    def read(scenes: Sequence[Scene]) -> tuple[NDArray[np.float32], set[str]]:
+        return read_observation(scenes, request.bands, box, request.masked_scl)
+
+    # rasterio silences this warning of its own by changing the process's filters, which threads undo for each other;
+    # this puts them right again.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(READERS, len(observations))) as pool:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        results = list(pool.map(read, observations))
+    return np.stack([image for image, _ in results]), set().union(*(names for _, names in results))
 
 
 def _windows(pixels: PixelGrid, observations: int, bands: int) -> list[slice]:

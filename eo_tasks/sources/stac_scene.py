@@ -159,17 +159,16 @@ def find_asset(item: pystac.Item, band: str) -> pystac.Asset:
     return item.assets[min(found)[-1]]
 
 
-def is_remote_fault(message: str) -> bool:
-    """Whether an error of a remote file may go away by itself."""
-    refused = ("response code: 401", "response code: 403", "response code: 404", "AccessDenied", "InvalidCredentials")
-    return not any(sign in message for sign in (*refused, "No such file", "not recognized as"))
-
-
 def _unreadable(scene: str, error: Exception, is_remote: bool) -> Exception:
     message = str(error.__cause__ or error).partition("?")[0]
-    if is_remote and is_remote_fault(message):
+    if is_remote and _may_go_away(message):
         return SourceUnavailableError(f"scene {scene}: a file did not answer ({message}). It is tried again.")
     return SourceError(f"scene {scene}: a file cannot be read ({message}). Check the address and rights of its assets.")
+
+
+def _may_go_away(message: str) -> bool:
+    refused = ("response code: 401", "response code: 403", "response code: 404", "AccessDenied", "InvalidCredentials")
+    return not any(sign in message for sign in (*refused, "No such file", "not recognized as"))
 
 
 def _offset(item: pystac.Item, asset: pystac.Asset) -> tuple[float, str]:

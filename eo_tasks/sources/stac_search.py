@@ -1,11 +1,10 @@
 """Find the scenes of a cell and season in a STAC API or a static catalog."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pystac
 from pystac_client import Client
@@ -24,6 +23,13 @@ if TYPE_CHECKING:
 TIMEOUT_S = 60
 RETRIES = 3
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+
+
+class _WebCatalogReader(StacApiIO):
+    """Reads a static catalog over HTTP, repeating what fails; pystac-client alone would take its parts for an API's."""
+
+    def stac_object_from_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return pystac.StacIO.stac_object_from_dict(self, *args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class StacCatalog:
             raise self._refusal(error) from error
         except FileNotFoundError as error:
             raise SourceError(f"{self}: {error.filename} does not exist. Check STAC_URL.") from error
-        except (json.JSONDecodeError, pystac.STACError, KeyError, UnicodeDecodeError) as error:
+        except (pystac.STACError, pystac.STACTypeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # pystac checks little: JSON of another kind fails in many ways.
             raise SourceError(
                 f"{self}: no STAC API and no static catalog ({_short(error)}). STAC_URL takes the address of an API, "
                 "or the path or URL of a catalog.json."
@@ -66,7 +73,7 @@ class StacCatalog:
         if is_url and not self.url.partition("?")[0].endswith(".json"):
             yield from self._ask(request, bbox)
             return
-        reader = _api_reader() if is_url else None
+        reader = _WebCatalogReader(timeout=TIMEOUT_S, max_retries=RETRIES) if is_url else None
         try:
             root = pystac.Catalog.from_file(self.url, stac_io=reader)
             folders = {found.id: found for found in root.get_all_collections()}
@@ -80,7 +87,7 @@ class StacCatalog:
                 reader.session.close()
 
     def _ask(self, request: "CompositeRequest", bbox: tuple[float, float, float, float]) -> Iterator[pystac.Item]:
-        reader = _api_reader()
+        reader = StacApiIO(timeout=TIMEOUT_S, max_retries=RETRIES)
         try:
             client = Client.open(self.url, stac_io=reader)
             if client.get_search_link() is None:
@@ -140,10 +147,6 @@ def _fits(item: pystac.Item, request: "CompositeRequest", bbox: tuple[float, flo
         return True
     west, south, east, north = item.bbox if len(item.bbox) == 4 else (*item.bbox[:2], *item.bbox[3:5])
     return bool(box(west, south, east, north).intersects(cell))
-
-
-def _api_reader() -> StacApiIO:
-    return StacApiIO(timeout=TIMEOUT_S, max_retries=RETRIES)
 
 
 def _short(error: Exception) -> str:
