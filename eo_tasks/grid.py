@@ -146,8 +146,12 @@ class Grid:
 
     def _touching(self, shape: "BaseGeometry", crs: object, what: str) -> tuple[Cell, ...]:
         import geopandas
+        from pyproj.exceptions import CRSError
 
-        area = geopandas.GeoSeries([shape], crs=crs).to_crs(self.epsg).iloc[0]
+        try:
+            area = geopandas.GeoSeries([shape], crs=crs).to_crs(self.epsg).iloc[0]
+        except CRSError as error:
+            raise GridError(f"{what}: EPSG:{crs} is no coordinate reference system that is known here.") from error
         found = tuple(cell for cell, square in zip(self.cells, self._shapes, strict=True) if square.intersects(area))
         if not found:
             raise GridError(f"{what} touches no cell of {self.path}; check its place and its CRS.")
@@ -269,7 +273,7 @@ def _read_polygons(path: Path, layer: str | None) -> "GeoDataFrame":
 
 
 def _ids(frame: "GeoDataFrame", path: Path) -> tuple[list[int], Sequence[str | None]]:
-    from pandas.api.types import is_integer_dtype
+    from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
     rows, unlabelled = list(range(len(frame))), [None] * len(frame)
     if "grid_id" not in frame:
@@ -278,7 +282,12 @@ def _ids(frame: "GeoDataFrame", path: Path) -> tuple[list[int], Sequence[str | N
     if repeated := sorted({str(name) for name in column[column.duplicated()]}):
         raise GridError(f"{path}: grid_id {', '.join(repeated[:5])} stands on more than one cell; make them unique.")
     if not is_integer_dtype(column):
-        return rows, [str(label) if isinstance(label, str) else None for label in column]
+        labels = [label if isinstance(label, str) else None for label in column]
+        misleading = [label for row, label in enumerate(labels) if label and label.isdecimal() and label != str(row)]
+        if misleading or is_numeric_dtype(column):
+            example = misleading[0] if misleading else column.iloc[0]
+            raise GridError(f"{path}: grid_id {example} is a number but no integer; make the column's type integer.")
+        return rows, labels
     ids = [int(value) for value in column]
     if min(ids) < 0:
         raise GridError(f"{path}: grid_id {min(ids)} is negative; ids count from 0.")
@@ -290,7 +299,10 @@ def _check_shapes(frame: "GeoDataFrame", ids: Sequence[int], path: Path) -> None
     bad = shapes.isna() | shapes.is_empty | ~shapes.is_valid | (shapes.area <= 0)
     if bad.any():
         named = [str(grid_id) for grid_id, is_bad in zip(ids, bad, strict=True) if is_bad]
-        raise GridError(f"{path}: cells {', '.join(named[:5])} are empty or not valid polygons ({len(named)} in all); repair or remove them.")
+        raise GridError(
+            f"{path}: cells {', '.join(named[:5])} are empty or not valid polygons ({len(named)} in all); "
+            "repair or remove them."
+        )
     left, right = shapes.sindex.query(shapes, predicate="intersects")
     once = left < right
     left, right = left[once], right[once]

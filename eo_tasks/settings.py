@@ -252,7 +252,7 @@ class Settings(BaseSettings):
     # BTC
     btc_model_checkpoint: str = Field(PUBLISHED_CHECKPOINT, min_length=1, description="hub id or local folder")
     btc_model_revision: str = Field("main", description="revision on the hub")
-    btc_threshold: float = Field(0.2, gt=0, lt=1, description="probability from which a pixel counts as changed")
+    btc_threshold: float = Field(0.2, gt=0, lt=1, description="probability above which a pixel counts as changed")
     btc_window_px: int = Field(96, ge=32, description="side of a window, pixels")
     btc_stride_px: int = Field(64, ge=1, description="distance of windows, pixels")
     btc_batch_size: int = Field(8, ge=1, description="windows inferred at once")

@@ -94,7 +94,7 @@ def lasting_fog(year: int) -> Field | None:
     rows, columns = cell_window(FOG_CELL)
     y, x = np.ogrid[: shape[0], : shape[1]]
     distance = np.hypot(y - rows.start - FOG_PLACE_PX[0], x - columns.start - FOG_PLACE_PX[1])
-    wobble = 3 * smooth_noise(np.random.default_rng([SEED, 5]), shape, 12)
+    wobble = 4 * smooth_noise(np.random.default_rng([SEED, 5]), shape, 12)
     return np.asarray(np.clip((FOG_RADIUS_PX + wobble - distance) / FOG_EDGE_PX, 0, 1), np.float32)
 
 

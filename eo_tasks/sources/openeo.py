@@ -60,7 +60,9 @@ class OpenEOSource:
             details = self._fetch(request, target)
             return read_result(target, request, self._origin(details))
         except EOTasksError as error:
-            raise type(error)(f"{request.grid_year}: {error}") from error
+            is_empty = isinstance(error, EmptyCompositeError)
+            asked = f" Asked for were months {request.months[0]}–{request.months[-1]}." if is_empty else ""
+            raise type(error)(f"{request.grid_year}: {error}{asked}") from error
         finally:
             target.unlink(missing_ok=True)
 

@@ -150,15 +150,17 @@ def _read_window(
 ) -> tuple[NDArray[np.float32], set[str]]:
     """A window of all observations, shape (observation, band, y, x), and the scenes with a pixel in it."""
 
-    def read(scenes: Sequence[Scene]) -> tuple[NDArray[np.float32], set[str]]:
-        return read_observation(scenes, request.bands, box, request.masked_scl)
+    stack = np.empty((len(observations), len(request.bands), *box.shape), np.float32)
+
+    def read(index: int) -> set[str]:
+        stack[index], used = read_observation(observations[index], request.bands, box, request.masked_scl)
+        return used
 
     # rasterio silences this warning of its own by changing the process's filters, which threads undo for each other;
     # this puts them right again.
     with warnings.catch_warnings(), ThreadPoolExecutor(min(READERS, len(observations))) as pool:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        results = list(pool.map(read, observations))
-    return np.stack([image for image, _ in results]), set().union(*(names for _, names in results))
+        return stack, set().union(*pool.map(read, range(len(observations))))
 
 
 def _windows(pixels: PixelGrid, observations: int, bands: int) -> list[slice]:

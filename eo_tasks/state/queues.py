@@ -5,18 +5,17 @@ from collections.abc import Collection, Iterator
 
 from redis import Redis
 
-UNACKED_KEY = "unacked"  # kombu's hash of messages that a worker holds
 CHUNK = 500
 
 
 def queued_ids(broker: Redis, queues: Collection[str]) -> set[str]:
-    """Task ids of every message that waits in the queues or is held by a worker.
+    """Task ids of every message that waits in the queues.
 
-    A chain's later steps are not among them: they are sent when the step before ends.
+    Messages that a worker has taken are not among them: a worker takes only what it starts at once, so that the
+    ledger shows them as started, unless the worker died in between. Nor are a chain's later steps, which are sent when
+    the step before ends.
     """
-    held = (json.loads(text)[0] for text in broker.hvals(UNACKED_KEY))
-    waiting = (json.loads(text) for queue in queues for text in _all(broker, queue))
-    return {message["headers"]["id"] for message in (*waiting, *held)}
+    return {json.loads(text)["headers"]["id"] for queue in queues for text in _all(broker, queue)}
 
 
 def queue_lengths(broker: Redis, queues: Collection[str]) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""A real openEO backend and STAC API over synthetic scenes, for tests."""
