@@ -75,8 +75,11 @@ class LocalStore:
 
     def mask_record(self, pair: YearPair) -> Record | None:
         """The record of a stored mask of exactly these two years."""
-        record = _whole_record(mask_path(self.data_dir, pair))
-        return record if record is not None and record.get("years") == [pair.before, pair.after] else None
+        final = mask_path(self.data_dir, pair)
+        record = _whole_record(final)
+        if record is None or record.get("years") != [pair.before, pair.after]:
+            return None
+        return record if all(path.exists() for path in MaskFiles.beside(final).all) else None
 
 
 def _whole_record(path: Path) -> Record | None:
