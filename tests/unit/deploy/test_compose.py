@@ -1,0 +1,213 @@
+"""The Compose file and the Dockerfiles: what they must hold, read from the files alone."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eo_tasks.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
+DOCKERFILES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("Dockerfile.cpu", "Dockerfile.gpu")}
+
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+WORKERS = {name: service for name, service in OURS.items() if " worker " in f"{service['command']} "}
+COMMANDS = {
+    "worker-cpu": "celery -A workers.cpu worker --loglevel=${LOG_LEVEL:-INFO}",
+    "worker-control": "celery -A beat worker",
+    "worker-gpu": "celery -A workers.gpu worker",
+    "worker-btc-cpu": "celery -A workers.gpu worker",
+    "beat": "celery -A beat beat",
+    "flower": "celery -A eo_tasks flower",
+}
+GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "FLOWER_BASIC_AUTH"}
+SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
+FIXED_IN_CONTAINERS = {"DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "DB_HOST", "DB_PORT"}
+NOT_OF_WORKERS = {"FLOWER_PORT", "FLOWER_BASIC_AUTH", "MONITORING_PORT"}
+
+
+@pytest.mark.parametrize(("service", "command"), COMMANDS.items())
+def test_a_service_runs_its_command(service: str, command: str):
+    assert SERVICES[service]["command"].startswith(command)
+
+
+def test_flower_forgets_old_tasks_and_keeps_its_state_on_a_volume():
+    command, volumes = SERVICES["flower"]["command"], SERVICES["flower"]["volumes"]
+    assert "--max_tasks=20000" in command
+    assert "--persistent=True" in command
+    (database,) = re.findall(r"--db=(\S+)", command)
+    assert any(database.startswith(volume.split(":")[1] + "/") for volume in volumes)
+
+
+@pytest.mark.parametrize(
+    ("service", "profile"), [("worker-gpu", "gpu"), ("worker-btc-cpu", "cpu-inference"), ("timescaledb", "database")]
+)
+def test_an_optional_service_has_its_profile(service: str, profile: str):
+    assert SERVICES[service]["profiles"] == [profile]
+
+
+def test_everything_else_starts_without_a_profile():
+    always = {name for name, service in SERVICES.items() if "profiles" not in service}
+    assert always == {"redis", "worker-cpu", "worker-control", "beat", "flower"}
+
+
+def test_the_gpu_worker_reserves_a_device_and_its_stand_in_does_not():
+    (device,) = SERVICES["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert "deploy" not in SERVICES["worker-btc-cpu"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_secret_comes_from_outside_and_has_no_default(service: str):
+    for name, value in SERVICES[service].get("environment", {}).items():
+        if re.search("PASSWORD|SECRET|TOKEN|CLI_?AUTH|BASIC_AUTH", name):
+            assert value is None or re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value), name
+
+
+def test_no_command_carries_a_secret():
+    for service in SERVICES.values():
+        assert not re.search(r"(?<!\$)\$\{?[A-Z_]*(PASSWORD|AUTH)", str(service.get("command")))
+
+
+def test_a_missing_env_file_says_what_to_run():
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    assert {re.sub(r".*:\?", "", found) for found in re.findall(r"\$\{[A-Z_]+:\?[^}]+", text)} == {
+        "run make up, which writes .env"
+    }
+
+
+def test_every_published_port_is_on_the_loopback_unless_asked_otherwise():
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    for port in published:
+        assert re.match(r"\$\{[A-Z_]*BIND_ADDRESS:-127\.0\.0\.1\}:", port), port
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_comes_back_has_an_init_and_a_bounded_log(service: str):
+    assert SERVICES[service]["restart"] == "unless-stopped"
+    assert SERVICES[service]["init"] is True
+    assert SERVICES[service]["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_a_health_check(service: str):
+    has_own = "healthcheck" in SERVICES[service]
+    built_from = SERVICES[service].get("build", {}).get("dockerfile")
+    assert has_own or (service in WORKERS and "HEALTHCHECK" in DOCKERFILES[built_from])
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_a_stopped_worker_has_time_to_hand_its_units_back(service: str):
+    assert WORKERS[service]["stop_grace_period"] == "60s"
+    assert WORKERS[service]["stop_signal"] == "SIGTERM"
+    assert WORKERS[service]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+
+
+def test_workers_share_the_data_and_cannot_write_to_the_grid():
+    assert WORKERS.keys() == {"worker-cpu", "worker-control", "worker-gpu", "worker-btc-cpu"}
+    for service in WORKERS.values():
+        assert service["volumes"] == ["eo-data:/data", "${GRID_DIR:-./grids}:/srv/eo-tasks/grids:ro"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_our_processes_have_no_privileges_and_a_read_only_root(service: str):
+    assert OURS[service]["read_only"] is True
+    assert OURS[service]["cap_drop"] == ["ALL"]
+
+
+def test_redis_keeps_what_it_is_given():
+    command = " ".join(SERVICES["redis"]["command"])
+    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "requirepass"):
+        assert option in command
+
+
+def test_every_setting_reaches_the_worker_that_downloads():
+    expected = {name.upper() for name in Settings.model_fields} - NOT_OF_WORKERS
+    missing = expected - SERVICES["worker-cpu"]["environment"].keys()
+    assert not missing, "add them to x-settings in docker-compose.yml and to deploy/env.example"
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_part_gets_the_same_settings(service: str):
+    given = OURS[service]["environment"]
+    assert COMPOSE["x-settings"].items() - {("BTC_DEVICE", None)} <= given.items()
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_container_specific_settings_cannot_be_changed_from_outside(service: str):
+    given = OURS[service]["environment"]
+    assert all("$" not in given[name] for name in FIXED_IN_CONTAINERS & given.keys() - {"DATA_DIR"})
+    assert given["DATA_DIR"].startswith("/data/")  # on the volume, whatever DATA_DIR is outside
+
+
+def test_only_the_worker_that_downloads_can_log_in_to_openeo():
+    secrets = {name for name in SECRETS if name.startswith("OPENEO_")}
+    assert secrets
+    assert [name for name, service in OURS.items() if secrets & service["environment"].keys()] == ["worker-cpu"]
+
+
+def test_the_example_names_every_setting_that_can_be_set():
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", ENV_EXAMPLE, re.MULTILINE))
+    settable = set(SERVICES["worker-cpu"]["environment"]) - FIXED_IN_CONTAINERS - GENERATED - {"REMAP_SIGTERM"}
+    settable |= set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
+    assert settable - named <= {"BTC_DEVICE"}
+
+
+def test_the_example_sets_nothing_and_leaves_passwords_to_be_generated():
+    set_lines = [line for line in ENV_EXAMPLE.splitlines() if line.strip() and not line.startswith("#")]
+    assert set_lines == []
+    assert all(name in ENV_EXAMPLE for name in GENERATED)
+    assert not re.search(rf"^#?({'|'.join(GENERATED)})=", ENV_EXAMPLE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_an_image_runs_as_a_fixed_user_that_is_not_root(dockerfile: str):
+    last_stage = DOCKERFILES[dockerfile].rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (.*)$", last_stage, re.MULTILINE) == ["10001:10001"]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_an_image_looks_at_the_heartbeat_and_is_stopped_softly(dockerfile: str):
+    text = DOCKERFILES[dockerfile]
+    assert re.search(r"^HEALTHCHECK .*\\\n +CMD .*find .*HEARTBEAT_FILE.* -mmin -1", text, re.MULTILINE)
+    assert re.search(r"^STOPSIGNAL SIGTERM$", text, re.MULTILINE)
+    assert "REMAP_SIGTERM=SIGQUIT" in text
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_an_image_builds_from_pinned_things_with_the_plainest_builder(dockerfile: str):
+    text = DOCKERFILES[dockerfile]
+    instructions = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert "-c constraints.txt" in instructions
+    assert not re.search(r"<<|--link|--mount|https?://", instructions)
+    assert "# syntax=" not in text
+
+
+def test_no_image_floats_on_latest():
+    defaults = [re.findall(r"^ARG BASE_IMAGE=(.*)$", text, re.MULTILINE) for text in DOCKERFILES.values()]
+    images = [service["image"] for service in SERVICES.values()] + [image for found in defaults for image in found]
+    for image in images:
+        assert ":" in image
+        assert "latest" not in image
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_compose_and_dockerfile_agree_on_the_base(service: str):
+    build = OURS[service]["build"]
+    (default,) = re.findall(r"^ARG BASE_IMAGE=(.*)$", DOCKERFILES[build["dockerfile"]], re.MULTILINE)
+    assert build["args"]["BASE_IMAGE"].endswith(f":-{default}}}")
+
+
+def test_the_build_sees_only_what_it_needs():
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == {
+        "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "eo_tasks", "workers", "beat"
+    }  # fmt: skip
