@@ -52,6 +52,7 @@ env: .env  ## Write .env with fresh passwords, if there is none
 	@echo "Wrote .env with fresh passwords; the login of Flower is in it."
 
 up: env  ## Start everything in Docker
+	@mkdir -p grids
 	$(STACK) up -d --build
 
 down:  ## Stop everything; the data stay

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from beat.ticks import sweep
 from eo_tasks.celery import CONTROL, app
 from eo_tasks.settings import current_settings
+from workers.health import watch
+from workers.resources import bound
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,6 @@ app.conf.update(
     task_annotations={**app.conf.task_annotations, **{tick.task: {"ignore_result": True} for tick in SCHEDULE}},
     # As a worker, answer the clock and the producer, and nothing else.
     task_queues=[queue for queue in app.conf.task_queues if queue.name == CONTROL],
-    worker_pool="solo",
-    worker_concurrency=1,
 )
+bound(app, current_settings(), concurrency=1)
+watch(app)

@@ -27,11 +27,13 @@ app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name ==
 
 @worker_init.connect
 def check_checkpoint(**_: Any) -> None:
-    """Refuse to start, and so to take tasks, with a checkpoint that cannot be loaded."""
+    """Refuse to start, and so to take tasks, without the device asked for or a checkpoint that loads."""
     from eo_tasks.btc.checkpoint import load_checkpoint
+    from eo_tasks.btc.inference import choose_device
 
     settings = current_settings()
     try:
+        choose_device(settings.btc_device)
         load_checkpoint(settings.btc_model_checkpoint, settings.btc_model_revision)
     except EOTasksError as error:
         raise SystemExit(f"eo-tasks: {error}") from None

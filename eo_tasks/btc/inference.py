@@ -13,7 +13,7 @@ from eo_tasks.btc.checkpoint import Checkpoint
 from eo_tasks.btc.network import INPUT_PX
 from eo_tasks.btc.windows import Blend, batches, padded, window_origins
 from eo_tasks.change import ChangeMap
-from eo_tasks.errors import RasterError
+from eo_tasks.errors import RasterError, SettingsError
 from eo_tasks.raster import Composite, to_rgb
 from eo_tasks.settings import Device
 
@@ -42,10 +42,15 @@ class Inference:
 
 
 def choose_device(device: Device) -> torch.device:
-    """The device to run on; CUDA where it is there and not ruled out."""
-    if device is Device.AUTO:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device.value)
+    """The device to run on; CUDA where it is there and not ruled out.
+
+    Raises:
+        SettingsError: CUDA is asked for and not there.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device is Device.CUDA and not has_cuda:
+        raise SettingsError("BTC_DEVICE=cuda: torch sees no CUDA device here. Check the driver, or take auto or cpu.")
+    return torch.device("cpu" if device is Device.CPU or not has_cuda else "cuda")
 
 
 def detect_change(checkpoint: Checkpoint, before: Composite, after: Composite, how: Inference) -> ChangeMap:

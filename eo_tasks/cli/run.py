@@ -1,5 +1,6 @@
 """``eo-tasks run`` and ``eo-tasks sample``."""
 
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -105,22 +106,27 @@ def sample() -> None:
 @sample.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 def make(folder: Path) -> None:
-    """Write the sample's scenes, grid and truth, and print the settings that use them.
+    """Write the sample's scenes, grid, truth and network, and print the settings that use them.
 
     Example: eo-tasks sample make data/sample
     """
-    for name, value in sample_environment(write_sample(folder.resolve())).items():
+    made = write_sample(folder.resolve())
+    cells, years = ",".join(map(str, made.grid_ids)), f"{made.years[0]}-{made.years[-1]}"
+    click.echo(f"# Scenes cover --years {years} --cells {cells}.")
+    for name, value in sample_environment(made).items():
         click.echo(f"{name}={value}")
 
 
 def sample_environment(made: Sample) -> Mapping[str, str]:
     """The settings that use a sample; its results go beside it, apart from those of real data."""
+    checkpoint = made.grid_file.parent / "checkpoint"
+    shutil.copytree(str(SAMPLE_CHECKPOINT), checkpoint, dirs_exist_ok=True)  # one path on every machine
     return {
         "DATA_DIR": str(made.grid_file.parent),
         "GRID_FILE": str(made.grid_file),
         "IMAGERY_SOURCE": str(ImagerySource.STAC),
         "STAC_URL": str(made.catalog),
-        "BTC_MODEL_CHECKPOINT": str(SAMPLE_CHECKPOINT),
+        "BTC_MODEL_CHECKPOINT": str(checkpoint),
     }
 
 
