@@ -1,0 +1,368 @@
+"""What every store promises; a new store joins by one more entry in ``STORES``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from eo_tasks.change import ChangeMap
+from eo_tasks.errors import StorageError
+from eo_tasks.files import sha256
+from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.products.mask import MaskFiles, write_mask_files
+from eo_tasks.raster import Composite, Origin, PixelGrid, write_composite
+from eo_tasks.storage import LocalStore, StagedImage, Staging, Store
+from eo_tasks.storage.layout import image_path, mask_path
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
+
+STORES: dict[str, Callable[[Path], Store]] = {"local": LocalStore}
+
+PIXELS = PixelGrid(32633, (500_000, 5_000_000, 500_060, 5_000_040))
+CELL_YEAR = GridYear(463, 2022)
+PAIR = YearPair(463, 2022, 2023)
+RECIPE = {"checkpoint": "a/b", "threshold": 0.2, "stretch": {"B04": [0.0, 0.347]}}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store."""
+    return STORES[request.param](tmp_path / "data")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Callable[..., StagedImage]:
+    """Make a checked composite on its way into the store."""
+
+    def make(grid_year: GridYear = CELL_YEAR, value: int = 1000) -> StagedImage:
+        dn = np.full((3, *PIXELS.shape), value, np.uint16)
+        counts = np.full(PIXELS.shape, 4, np.uint16)
+        cog = tmp_path / "made" / f"{grid_year.download_id}_{value}.tiff"
+        write_composite(cog, Composite(PIXELS, ("B02", "B03", "B04"), dn, counts, Origin("stac", "c")))
+        record = {
+            "grid_id": grid_year.grid_id,
+            "year": grid_year.year,
+            "size_bytes": cog.stat().st_size,
+            "sha256": sha256(cog),
+        }
+        return StagedImage(cog, record)
+
+    return make
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
+    """Make the files and the record of a mask."""
+
+    def make(pair: YearPair = PAIR, probability: float = 0.9, recipe: object = RECIPE) -> tuple[MaskFiles, dict]:
+        files = MaskFiles.beside(tmp_path / "made" / f"{pair.btc.id}_{probability}.png")
+        write_mask_files(files, ChangeMap(PIXELS, np.full(PIXELS.shape, probability, np.float32), 0.2), {})
+        record = {
+            "grid_id": pair.grid_id,
+            "years": [pair.before, pair.after],
+            "recipe": recipe,
+            "size_bytes": files.png.stat().st_size,
+            "changed_ha": 0.24,
+        }
+        return files, record
+
+    return make
+
+
+def is_absent(store: Store, grid_year: GridYear) -> bool:
+    return (
+        not store.has_image(grid_year)
+        and store.image_record(grid_year) is None
+        and grid_year.grid_id not in store.image_ids(grid_year.year)
+    )
+
+
+# Images
+
+
+def test_an_empty_store_has_nothing(store):
+    assert is_absent(store, CELL_YEAR)
+    assert not store.image_ids(2022)
+    assert not store.mask_ids(2022, 2023, RECIPE)
+    assert not store.has_mask(PAIR, RECIPE)
+    assert store.mask_record(PAIR) is None
+
+
+def test_a_stored_image_is_read_as_it_was_put(store, image):
+    staged = image()
+    store.put_image(CELL_YEAR, staged)
+    assert store.has_image(CELL_YEAR)
+    assert store.image_record(CELL_YEAR) == staged.record
+    stored = store.get_image(CELL_YEAR)
+    assert (stored.pixels, stored.bands) == (PIXELS, ("B02", "B03", "B04"))
+    assert (stored.dn == 1000).all()
+    assert (stored.clear_count == 4).all()
+
+
+def test_images_are_listed_by_year(store, image):
+    for grid_year in (GridYear(0, 2022), GridYear(463, 2022), GridYear(1_000_000, 2022), GridYear(7, 2023)):
+        store.put_image(grid_year, image(grid_year))
+    assert set(store.image_ids(2022)) == {0, 463, 1_000_000}
+    assert set(store.image_ids(2023)) == {7}
+    assert set(store.image_ids(2021)) == set()
+
+
+def test_an_image_put_twice_is_there_once(store, image):
+    staged = image()
+    store.put_image(CELL_YEAR, staged)
+    store.put_image(CELL_YEAR, staged)
+    assert set(store.image_ids(2022)) == {463}
+    assert store.image_record(CELL_YEAR) == staged.record
+    assert (store.get_image(CELL_YEAR).dn == 1000).all()
+
+
+def test_an_image_put_again_replaces_the_first(store, image):
+    store.put_image(CELL_YEAR, image(value=1000))
+    second = image(value=2000)
+    store.put_image(CELL_YEAR, second)
+    assert (store.get_image(CELL_YEAR).dn == 2000).all()
+    assert store.image_record(CELL_YEAR) == second.record
+
+
+def test_a_stored_image_outlives_the_file_that_it_was_put_from(store, image):
+    staged = image()
+    store.put_image(CELL_YEAR, staged)
+    staged.cog.unlink()
+    assert (store.get_image(CELL_YEAR).dn == 1000).all()
+
+
+def test_an_image_that_is_not_stored_is_told_with_what_to_do(store):
+    with pytest.raises(StorageError, match=r"^Cell 463, 2022: .*Enqueue that year again to make it\.$"):
+        store.get_image(CELL_YEAR)
+
+
+def test_an_image_that_cannot_be_put_is_not_there(store, image):
+    staged = image()
+    staged.cog.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        store.put_image(CELL_YEAR, staged)
+    assert is_absent(store, CELL_YEAR)
+
+
+# Masks
+
+
+def test_a_stored_mask_is_there_for_its_recipe(store, mask):
+    files, record = mask()
+    store.put_mask(PAIR, files, record)
+    assert store.has_mask(PAIR, RECIPE)
+    assert store.mask_record(PAIR) == record
+    assert set(store.mask_ids(2022, 2023, RECIPE)) == {463}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [{**RECIPE, "threshold": 0.3}, {**RECIPE, "checkpoint": "c/d"}, {**RECIPE, "stretch": {"B04": [0.0, 0.3]}}, {}],
+)
+def test_a_mask_of_another_recipe_is_stale(store, mask, recipe):
+    store.put_mask(PAIR, *mask())
+    assert not store.has_mask(PAIR, recipe)
+    assert not store.mask_ids(2022, 2023, recipe)
+
+
+def test_a_mask_made_again_by_another_recipe_replaces_the_stale_one(store, mask):
+    store.put_mask(PAIR, *mask())
+    other = {**RECIPE, "threshold": 0.3}
+    store.put_mask(PAIR, *mask(probability=0.1, recipe=other))
+    assert store.has_mask(PAIR, other)
+    assert not store.has_mask(PAIR, RECIPE)
+
+
+def test_a_mask_of_the_same_earlier_and_another_later_year_is_not_the_mask(store, mask):
+    other = YearPair(463, 2022, 2024)
+    store.put_mask(other, *mask(other))
+    assert store.has_mask(other, RECIPE)
+    assert not store.has_mask(PAIR, RECIPE)
+    assert store.mask_record(PAIR) is None
+    assert not store.mask_ids(2022, 2023, RECIPE)
+
+
+def test_a_mask_put_twice_is_there_once(store, mask):
+    files, record = mask()
+    store.put_mask(PAIR, files, record)
+    store.put_mask(PAIR, files, record)
+    assert set(store.mask_ids(2022, 2023, RECIPE)) == {463}
+    assert store.mask_record(PAIR) == record
+
+
+def test_a_mask_that_cannot_be_put_whole_is_not_there_and_neither_is_the_old_one(store, mask):
+    store.put_mask(PAIR, *mask())
+    files, record = mask(probability=0.1)
+    files.png.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        store.put_mask(PAIR, files, record)
+    assert not store.has_mask(PAIR, RECIPE)
+
+
+def test_masks_are_listed_by_pair(store, mask):
+    for pair in (YearPair(1, 2021, 2022), YearPair(2, 2022, 2023), YearPair(3, 2022, 2023)):
+        store.put_mask(pair, *mask(pair))
+    assert set(store.mask_ids(2021, 2022, RECIPE)) == {1}
+    assert set(store.mask_ids(2022, 2023, RECIPE)) == {2, 3}
+
+
+# Files of the local store, which readers outside this project rely on
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> LocalStore:
+    """An empty local store."""
+    return LocalStore(tmp_path / "data")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_files_have_the_names_that_readers_expect(local, image, mask):
+    local.put_image(CELL_YEAR, image())
+    local.put_mask(PAIR, *mask())
+    assert names(local.data_dir / "images" / "2022") == [
+        "sentinel2_grid_463_2022_08.json",
+        "sentinel2_grid_463_2022_08.tiff",
+    ]
+    assert names(local.data_dir / "masks" / "2022") == [
+        "change_mask_grid_463_2022.json",
+        "change_mask_grid_463_2022.png",
+        "change_mask_grid_463_2022.tiff",
+        "change_mask_grid_463_2022_probability.tiff",
+    ]
+    with rasterio.open(mask_path(local.data_dir, PAIR)) as png:
+        assert (png.read(1) == 255).all()
+
+
+def test_an_image_without_its_record_is_half_written_and_not_there(local, image):
+    local.put_image(CELL_YEAR, image())
+    image_path(local.data_dir, CELL_YEAR).with_suffix(".json").unlink()
+    assert is_absent(local, CELL_YEAR)
+
+
+def test_a_record_without_its_image_is_half_written_and_not_there(local, image):
+    local.put_image(CELL_YEAR, image())
+    image_path(local.data_dir, CELL_YEAR).unlink()
+    assert is_absent(local, CELL_YEAR)
+    with pytest.raises(StorageError):
+        local.get_image(CELL_YEAR)
+
+
+def test_a_record_that_is_cut_short_does_not_count(local, image):
+    local.put_image(CELL_YEAR, image())
+    record = image_path(local.data_dir, CELL_YEAR).with_suffix(".json")
+    record.write_text(record.read_text()[:-3])
+    assert is_absent(local, CELL_YEAR)
+
+
+def test_a_truncated_image_does_not_count(local, image):
+    local.put_image(CELL_YEAR, image())
+    path = image_path(local.data_dir, CELL_YEAR)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert is_absent(local, CELL_YEAR)
+
+
+def test_an_image_of_the_right_size_that_is_broken_is_told(local, image):
+    local.put_image(CELL_YEAR, image())
+    path = image_path(local.data_dir, CELL_YEAR)
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(StorageError, match=r"^Cell 463, 2022: the stored composite is broken: "):
+        local.get_image(CELL_YEAR)
+
+
+def test_a_truncated_mask_does_not_count(local, mask):
+    local.put_mask(PAIR, *mask())
+    path = mask_path(local.data_dir, PAIR)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not local.has_mask(PAIR, RECIPE)
+    assert not local.mask_ids(2022, 2023, RECIPE)
+
+
+@pytest.mark.parametrize("which", ["cog", "probability"])
+def test_a_mask_without_one_of_its_rasters_does_not_count(local, mask, which):
+    local.put_mask(PAIR, *mask())
+    getattr(MaskFiles.beside(mask_path(local.data_dir, PAIR)), which).unlink()
+    assert not local.has_mask(PAIR, RECIPE)
+
+
+def test_files_of_others_in_the_folders_are_left_out(local, image, mask):
+    local.put_image(CELL_YEAR, image())
+    local.put_mask(PAIR, *mask())
+    for name in (".sentinel2_grid_8_2022_08.json.0a1b.part", "sentinel2_grid_9_2021_08.json", "notes.txt"):
+        (local.data_dir / "images" / "2022" / name).write_text("{}")
+    for name in ("change_mask_grid_9_2022.json", "change_mask_grid_x_2022.json"):
+        (local.data_dir / "masks" / "2022" / name).write_text("{}")
+    assert set(local.image_ids(2022)) == {463}
+    assert set(local.mask_ids(2022, 2023, RECIPE)) == {463}
+
+
+def test_a_store_on_another_file_system_copies(local, image, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    staged = image()
+    local.put_image(CELL_YEAR, staged)
+    assert image_path(local.data_dir, CELL_YEAR).read_bytes() == staged.cog.read_bytes()
+    assert len(names(local.data_dir / "images" / "2022")) == 2
+
+
+def test_making_a_staged_file_again_leaves_the_stored_one_alone(local, image):
+    staged = image()
+    local.put_image(CELL_YEAR, staged)
+    before = image_path(local.data_dir, CELL_YEAR).read_bytes()
+    dn = np.full((3, *PIXELS.shape), 7, np.uint16)
+    again = Composite(PIXELS, ("B02", "B03", "B04"), dn, dn[0], Origin("stac", "c"))
+    write_composite(staged.cog, again)
+    assert image_path(local.data_dir, CELL_YEAR).read_bytes() == before
+
+
+# Staging
+
+
+@pytest.fixture
+def staging(tmp_path: Path) -> Staging:
+    """An empty staging folder."""
+    return Staging(tmp_path / "data")
+
+
+def stage(staging: Staging, staged: StagedImage, grid_year: GridYear = CELL_YEAR) -> None:
+    cog = staging.cog(grid_year)
+    cog.parent.mkdir(parents=True, exist_ok=True)
+    cog.write_bytes(staged.cog.read_bytes())
+    staging.add(grid_year, staged.record)
+
+
+def test_a_staged_composite_is_found_until_it_is_removed(staging, image):
+    assert staging.get(CELL_YEAR) is None
+    assert not staging.grid_ids(2022)
+    staged = image()
+    stage(staging, staged)
+    assert staging.get(CELL_YEAR) == StagedImage(staging.cog(CELL_YEAR), staged.record)
+    assert set(staging.grid_ids(2022)) == {463}
+    assert not staging.grid_ids(2023)
+    staging.remove(CELL_YEAR)
+    assert staging.get(CELL_YEAR) is None
+    assert names(staging.cog(CELL_YEAR).parent) == []
+    staging.remove(CELL_YEAR)  # twice is as once
+
+
+def test_a_staged_file_without_its_record_does_not_count(staging, image):
+    stage(staging, image())
+    staging.cog(CELL_YEAR).with_suffix(".json").unlink()
+    assert staging.get(CELL_YEAR) is None
+    assert not staging.grid_ids(2022)
+
+
+def test_a_truncated_staged_file_does_not_count(staging, image):
+    stage(staging, image())
+    cog = staging.cog(CELL_YEAR)
+    cog.write_bytes(cog.read_bytes()[:-1])
+    assert staging.get(CELL_YEAR) is None
+    assert not staging.grid_ids(2022)
