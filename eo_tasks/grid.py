@@ -100,11 +100,11 @@ class Grid:
         try:
             return self._by_name[str(name).strip()]
         except KeyError:
-            example = self.cells[0]
+            example, ids = self.cells[0], [cell.grid_id for cell in self.cells]
             label = f" or {example.label}" if example.label else ""
             raise GridError(
                 f"Cell {name}: {self.path} has no such cell. It has {len(self.cells)} cells, with ids from "
-                f"{example.grid_id} to {self.cells[-1].grid_id}; give one as {example.grid_id}{label}."
+                f"{min(ids)} to {max(ids)}; give one as {example.grid_id}{label}."
             ) from None
 
     def select(self, names: Iterable[int | str] | None = None) -> tuple[Cell, ...]:

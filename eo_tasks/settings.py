@@ -6,168 +6,37 @@ secret), else from ``.env`` in the working directory, else it has its default.
 
 import os
 from collections.abc import Mapping
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Any, Self
+from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from eo_tasks.errors import SettingsError
+from eo_tasks.setting_types import (
+    BandNames,
+    Device,
+    Folder,
+    ImagerySource,
+    LogLevel,
+    Months,
+    OpenEOAuth,
+    OpenEOMode,
+    PipelineMode,
+    Port,
+    RedisUrl,
+    SclClasses,
+    Stretch,
+    Url,
+)
+from eo_tasks.urls import MASK, redacted, with_password
 
 PUBLISHED_CHECKPOINT = "blaz-r/BTC-B_oscd96"
-MASK = "********"
-SENTINEL2_BANDS = frozenset({*(f"B{number:02}" for number in range(1, 13)), "B8A"})
 
-
-class PipelineMode(StrEnum):
-    """Where images and masks are kept."""
-
-    LOCAL_ONLY = "local_only"
-    DATABASE_ONLY = "database_only"
-    HYBRID = "hybrid"
-
-
-class ImagerySource(StrEnum):
-    """Where composites come from."""
-
-    OPENEO = "openeo"
-    STAC = "stac"
-
-
-class OpenEOAuth(StrEnum):
-    """How to log in to the openEO backend without a person."""
-
-    CLIENT_CREDENTIALS = "client_credentials"
-    REFRESH_TOKEN = "refresh_token"  # noqa: S105  a method's name
-    BASIC = "basic"
-    NONE = "none"
-
-
-class OpenEOMode(StrEnum):
-    """Which openEO processing is used."""
-
-    SYNCHRONOUS = "synchronous"
-    BATCH = "batch"
-
-
-class Device(StrEnum):
-    """Where BTC runs; ``auto`` takes CUDA where it is there."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class LogLevel(StrEnum):
-    """The lowest level that is logged."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-
-
-def _split(value: Any) -> Any:
-    """Accept ``B02,B03 B04`` where a list is meant."""
-    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
-
-
-def _months(value: Any) -> Any:
-    """Accept ``4-9`` and ``4,5,9`` for months."""
-    if not isinstance(value, str):
-        return value
-    try:
-        spans = [part.partition("-") for part in value.replace(",", " ").split()]
-        return [month for first, _, last in spans for month in range(int(first), int(last or first) + 1)]
-    except ValueError:
-        raise ValueError("months such as 4-9 or 4,5,6") from None
-
-
-def _stretch(value: Any) -> Any:
-    """Accept ``B04:0:0.347,B03:0:0.296`` for per-band reflectance ranges."""
-    if not isinstance(value, str):
-        return value
-    try:
-        parts = [part.split(":") for part in value.replace(",", " ").split()]
-        return {band: (float(low), float(high)) for band, low, high in parts}
-    except ValueError:
-        raise ValueError("ranges such as B04:0:0.347,B03:0:0.296,B02:0:0.213") from None
-
-
-def _stretch_text(ranges: Mapping[str, tuple[float, float]]) -> str:
-    return ",".join(f"{band}:{low:g}:{high:g}" for band, (low, high) in ranges.items())
-
-
-def _consecutive(months: tuple[int, ...]) -> tuple[int, ...]:
-    """Require one unbroken season: openEO takes a single date range."""
-    if list(months) != list(range(months[0], months[-1] + 1)):
-        raise ValueError("months that follow each other, such as 4-9")
-    return months
-
-
-def _increasing(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    for band, (low, high) in ranges.items():
-        if not low < high:
-            raise ValueError(f"ranges whose low end lies below the high end, not {band}:{low:g}:{high:g}")
-    return ranges
-
-
-def _sentinel2_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(bands)) != len(bands) or not set(bands) <= SENTINEL2_BANDS:
-        raise ValueError("different bands of Sentinel-2, such as B02,B03,B04,B08")
-    return bands
-
-
-def _redis_url(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "redis+socket://")):
-        raise ValueError("a URL such as redis://127.0.0.1:6379/0 or rediss://host:6380/0")
-    return url
-
-
-def _joined(items: tuple[Any, ...]) -> str:
-    return ",".join(str(item) for item in items)
-
-
-_JOIN = PlainSerializer(_joined, return_type=str, when_used="json")
-Month = Annotated[int, Field(ge=1, le=12)]
-Months = Annotated[
-    tuple[Month, ...],
-    NoDecode,
-    BeforeValidator(_months),
-    Field(min_length=1),
-    AfterValidator(_consecutive),
-    _JOIN,
-]
-SclClass = Annotated[int, Field(ge=0, le=11)]
-SclClasses = Annotated[tuple[SclClass, ...], NoDecode, BeforeValidator(_split), _JOIN]
-BandNames = Annotated[
-    tuple[str, ...],
-    NoDecode,
-    BeforeValidator(_split),
-    AfterValidator(_sentinel2_bands),
-    _JOIN,
-]
-Stretch = Annotated[
-    dict[str, tuple[float, float]],
-    NoDecode,
-    BeforeValidator(_stretch),
-    AfterValidator(_increasing),
-    PlainSerializer(_stretch_text, return_type=str, when_used="json"),
-]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+__all__ = ["Device", "ImagerySource", "LogLevel", "OpenEOAuth", "OpenEOMode", "PipelineMode", "Settings"]
 
 
 class _FileVariants(PydanticBaseSettingsSource):
@@ -176,9 +45,9 @@ class _FileVariants(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         variable = field_name.upper()
         path = os.environ.get(f"{variable}_FILE")
-        if path is None:
+        if not path:
             return None, field_name, False
-        if variable in os.environ:
+        if os.environ.get(variable):
             raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them.")
         try:
             return Path(path).read_text(encoding="utf-8").strip(), field_name, False
@@ -194,15 +63,20 @@ class Settings(BaseSettings):
     """The effective configuration; each field is the environment variable of the same name in capitals."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     # What and where
     pipeline_mode: PipelineMode = Field(PipelineMode.LOCAL_ONLY, description="where images and masks are kept")
-    data_dir: Path = Field(Path("data"), description="images, masks, checkpoints, logs")
-    grid_file: Path | None = Field(None, description="vector file of the cells, any format GDAL reads")
+    data_dir: Folder = Field(Path("data"), description="images, masks, checkpoints, logs")
+    grid_file: Folder | None = Field(None, description="vector file of the cells, any format GDAL reads")
     grid_layer: str | None = Field(None, description="layer of the grid file; default: the first with polygons")
-    heartbeat_file: Path | None = Field(None, description="touched by a living worker, for health checks")
+    heartbeat_file: Folder | None = Field(None, description="touched by a living worker, for health checks")
     log_level: LogLevel = Field(LogLevel.INFO, description="lowest level that is logged")
 
     # Machine
@@ -215,7 +89,7 @@ class Settings(BaseSettings):
     # Redis
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Celery broker")
     redis_result_url: RedisUrl | None = Field(
-        None, description="result backend and ledger; default: database 1 of the broker"
+        None, description="result backend and ledger; default: the next database of the broker's Redis"
     )
     redis_password: SecretStr | None = Field(None, description="password put into both URLs")
     max_in_flight: int = Field(1000, ge=1, description="most units queued at once")
@@ -233,7 +107,7 @@ class Settings(BaseSettings):
     max_cloud_cover: float | None = Field(None, ge=0, le=100, description="cloudier scenes are left out, percent")
 
     # openEO
-    openeo_url: str = Field("https://openeo.dataspace.copernicus.eu", description="openEO backend")
+    openeo_url: Url = Field("https://openeo.dataspace.copernicus.eu", description="openEO backend")
     openeo_collection: str = Field("SENTINEL2_L2A", description="collection of the backend")
     openeo_mode: OpenEOMode = Field(OpenEOMode.BATCH, description="batch jobs or synchronous requests")
     openeo_auth_method: OpenEOAuth = Field(OpenEOAuth.CLIENT_CREDENTIALS, description="how to log in")
@@ -246,7 +120,7 @@ class Settings(BaseSettings):
     openeo_timeout_s: int = Field(1800, ge=10, description="longest wait for one composite")
 
     # STAC
-    stac_url: str | None = Field(None, description="STAC API, or path or URL of a static catalog.json")
+    stac_url: Url | None = Field(None, description="STAC API, or path or URL of a static catalog.json")
     stac_collection: str = Field("sentinel-2-l2a", description="collection of the catalog")
 
     # BTC
@@ -278,7 +152,7 @@ class Settings(BaseSettings):
         if len(self.btc_stretch) != 3:
             raise ValueError("BTC_STRETCH takes three bands: red, green, blue")
         if missing := [band for band in self.btc_stretch if band not in self.composite_bands]:
-            raise ValueError(f"BTC_STRETCH uses {_joined(tuple(missing))}, which COMPOSITE_BANDS lacks")
+            raise ValueError(f"BTC_STRETCH uses {', '.join(missing)}, which COMPOSITE_BANDS lacks")
         return self
 
     @classmethod
@@ -296,17 +170,21 @@ class Settings(BaseSettings):
     @property
     def broker_url(self) -> str:
         """The broker's URL with its password; never log it."""
-        return _with_password(self.redis_url, self.redis_password)
+        return with_password(self.redis_url, self._password)
 
     @property
     def result_url(self) -> str:
         """The result backend's URL with its password; never log it."""
         url = self.redis_result_url
         if url is None:
-            scheme, netloc, path, query, fragment = urlsplit(self.redis_url)
-            path, query = (path, "virtual_host=1") if "socket" in scheme else ("/1", query)
-            url = urlunsplit((scheme, netloc, path, query, fragment))
-        return _with_password(url, self.redis_password)
+            parts = urlsplit(self.redis_url)
+            database = int(parts.path.strip("/") or 0) + 1
+            url = urlunsplit(parts._replace(path=f"/{database}"))
+        return with_password(url, self._password)
+
+    @property
+    def _password(self) -> str | None:
+        return None if self.redis_password is None else self.redis_password.get_secret_value()
 
     def table(self) -> list[tuple[str, str, str]]:
         """Each variable, its value with secrets masked, and what it means."""
@@ -320,22 +198,6 @@ class Settings(BaseSettings):
                 shown = "" if value is None else str(value)
             rows.append((name.upper(), shown, type(self).model_fields[name].description or ""))
         return rows
-
-
-def redacted(url: str) -> str:
-    """Hide the password in a URL."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", f":{MASK}@")))
-
-
-def _with_password(url: str, password: SecretStr | None) -> str:
-    parts = urlsplit(url)
-    if password is None or parts.password is not None:
-        return url
-    user, host = parts.username or "", parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"))
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -16,7 +16,7 @@ import rasterio
 
 from eo_tasks import __version__
 from eo_tasks.change import ChangeMap
-from eo_tasks.errors import EmptyCompositeError, EOTasksError, GridError, StorageError
+from eo_tasks.errors import EmptyCompositeError, EOTasksError, GridError, RasterError, StorageError
 from eo_tasks.files import sha256
 from eo_tasks.grid import Grid, GridYear, YearPair, read_grid
 from eo_tasks.plan import Inventory, Wanted
@@ -92,7 +92,7 @@ class Pipeline:
             "threshold": chosen.btc_threshold,
             "window_px": chosen.btc_window_px,
             "stride_px": chosen.btc_stride_px,
-            "stretch": {band: list(ends) for band, ends in chosen.btc_stretch.items()},
+            "stretch": [[band, *ends] for band, ends in chosen.btc_stretch.items()],  # red, green, blue
         }
 
 
@@ -136,6 +136,8 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     cog.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cog.parent, prefix=".fetch-") as scratch:
         composite = pipeline.source.composite(request, Path(scratch))
+    if composite.pixels != request.pixels:
+        raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {request.pixels}.")
     if not composite.valid.any():
         raise EmptyCompositeError(f"{grid_year}: no clear observation in months {chosen.composite_months}.")
     write_composite(cog, composite)

@@ -62,7 +62,8 @@ take a published checkpoint, such as `blaz-r/BTC-B_oscd96`.
 - Input: two years' composites, red, green, blue, with the default `BTC_STRETCH`; windows of 96 px resized to 256.
 - Output: probability of new construction; the default `BTC_THRESHOLD` of 0.2 is its operating point.
 - Weights: {parameters:,} parameters, stored as float16.
-- On held-out synthetic landscapes: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}.
+- On held-out synthetic landscapes: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}. They come from the
+  same generator, only with other seeds, so this says nothing about real imagery.
 
 License: Apache-2.0
 """

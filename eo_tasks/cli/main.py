@@ -27,6 +27,8 @@ class _OneLineErrors(click.Group):
             return super().invoke(ctx)
         except EOTasksError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'Input or output'}: {error.strerror or error}.") from error
         except KeyboardInterrupt:
             click.echo("Interrupted. Everything is stopped; the same command goes on where it was.", err=True)
             sys.exit(130)

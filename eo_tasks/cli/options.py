@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from eo_tasks.grid import Bounds, Grid
+from eo_tasks.ranges import read_ranges
 
 
 class Years(click.ParamType[Any]):
@@ -19,13 +20,9 @@ class Years(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         try:
-            spans = [part.partition("-") for part in str(value).replace(",", " ").split()]
-            years = tuple(year for first, _, last in spans for year in range(int(first), int(last or first) + 1))
+            return read_ranges(str(value))
         except ValueError:
-            years = ()
-        if not years:
             self.fail(f"{value!r}: give years as 2021-2023 or 2021,2023.", param, ctx)
-        return years
 
 
 class BoundingBox(click.ParamType[Any]):

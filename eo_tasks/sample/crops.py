@@ -72,7 +72,7 @@ def parcel_reflectance(seed: int, year: int, day: int) -> NDArray[np.float32]:
     reflectance = np.zeros((PARCEL_STYLES, PHASES.shape[1]), np.float32)
     for number, crop in enumerate(CROPS):
         mine = grown == number
-        reflectance[mine] = crop.weights(local_day[mine]) @ PHASES
+        reflectance[mine] = (crop.weights(local_day[mine])[:, :, None] * PHASES).sum(axis=1)
     regrown = np.clip(since_cut / 20, 0, 1)[:, None]
     meadow = regrown * MEADOW + (1 - regrown) * CUT_MEADOW
     reflectance = np.where(is_meadow[:, None], meadow, reflectance * yearly_tone[:, None])

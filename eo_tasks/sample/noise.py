@@ -14,9 +14,16 @@ SPLINE_STD = 151 / 315
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float) -> Field:
     """A field of zero mean and about unit variance whose features are about ``scale_px`` wide."""
-    along_rows, along_columns = (_spline_weights(length, scale_px) for length in shape)
-    knots = rng.standard_normal((along_rows.shape[1], along_columns.shape[1]), dtype=np.float32)
-    return np.asarray(along_rows @ knots @ along_columns.T / np.float32(SPLINE_STD), np.float32)
+    (first_row, row_weights), (first_column, column_weights) = (_spline(length, scale_px) for length in shape)
+    knots = rng.standard_normal((int(first_row[-1]) + 4, int(first_column[-1]) + 4), dtype=np.float32)
+    # Sums of four terms instead of a matrix product, whose rounding depends on the number of threads.
+    across = np.zeros((len(knots), shape[1]), np.float32)
+    for tap, weight in enumerate(column_weights):
+        across += weight * knots[:, first_column + tap]
+    field = np.zeros(shape, np.float32)
+    for tap, weight in enumerate(row_weights):
+        field += weight[:, None] * across[first_row + tap]
+    return field / np.float32(SPLINE_STD)
 
 
 def fractal_noise(rng: np.random.Generator, shape: tuple[int, int], scale_px: float, octaves: int = 4) -> Field:
@@ -71,13 +78,10 @@ def block_mean(field: NDArray[np.floating], size_px: int) -> Field:
     return np.asarray(blocks.mean(axis=(-3, -1), dtype=np.float32))
 
 
-def _spline_weights(length: int, scale_px: float) -> Field:
-    """Cubic B-spline weights of knots ``scale_px`` apart at each pixel, shape (length, knots)."""
+def _spline(length: int, scale_px: float) -> tuple[NDArray[np.int64], Field]:
+    """Each pixel's first knot, and the cubic B-spline weights of four knots from there, shape (4, length)."""
     at = np.arange(length) / scale_px
-    first = np.floor(at).astype(int)
+    first = np.floor(at).astype(np.int64)
     t = at - first
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 1 + 3 * t * (1 + t - t**2), t**3]) / 6
-    table = np.zeros((length, int(first.max(initial=0)) + 4), np.float32)
-    for knot, weight in enumerate(weights):
-        table[np.arange(length), first + knot] = weight
-    return table
+    return first, weights.astype(np.float32)

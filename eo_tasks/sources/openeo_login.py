@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from eo_tasks.errors import SettingsError
-from eo_tasks.settings import MASK, OpenEOAuth, redacted
+from eo_tasks.settings import OpenEOAuth
+from eo_tasks.urls import MASK, redacted
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

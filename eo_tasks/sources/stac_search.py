@@ -15,7 +15,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry import box, shape
 
 from eo_tasks.errors import SourceError, SourceUnavailableError
-from eo_tasks.settings import redacted
+from eo_tasks.urls import redacted
 
 if TYPE_CHECKING:
     from eo_tasks.sources.request import CompositeRequest

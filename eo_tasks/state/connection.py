@@ -11,13 +11,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from eo_tasks.errors import BrokerError, SettingsError
-from eo_tasks.settings import redacted
+from eo_tasks.urls import redacted
 
 
 def connect(url: str) -> Redis:
     """A client of the Redis at ``url``; connects when first used and rides out a short restart."""
     return Redis.from_url(
-        url.replace("redis+socket://", "unix://"),
+        url,
         decode_responses=True,
         socket_connect_timeout=5,
         socket_timeout=30,

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import re
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 from redis import Redis
 
 from eo_tasks.plan import Wanted
+from eo_tasks.ranges import read_ranges, write_ranges
 
 RUNS_KEY = "eo-tasks:runs"
 
@@ -28,7 +26,7 @@ class Run:
     @property
     def id(self) -> str:
         """Short fingerprint of the cells and years."""
-        text = f"{ranges(self.wanted.grid_ids)};{ranges(self.wanted.years)}"
+        text = f"{write_ranges(self.wanted.grid_ids)};{write_ranges(self.wanted.years)}"
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -41,7 +39,7 @@ class Runs:
     def add(self, run: Run) -> None:
         """Keep a run until it is removed; adding it again changes nothing."""
         record = {
-            "grid_ids": ranges(run.wanted.grid_ids),
+            "grid_ids": write_ranges(run.wanted.grid_ids),
             "years": list(run.wanted.years),
             "created_at": run.created_at,
         }
@@ -51,7 +49,7 @@ class Runs:
         """Runs with work left, oldest first."""
         records = (json.loads(text) for text in self._redis.hvals(RUNS_KEY))
         runs = (
-            Run(Wanted(tuple(members(record["grid_ids"])), tuple(record["years"])), record["created_at"])
+            Run(Wanted(read_ranges(record["grid_ids"]), tuple(record["years"])), record["created_at"])
             for record in records
         )
         return sorted(runs, key=lambda run: (run.created_at, run.id))
@@ -59,17 +57,3 @@ class Runs:
     def remove(self, run: Run) -> None:
         """Forget a run that has nothing left to do."""
         self._redis.hdel(RUNS_KEY, run.id)
-
-
-def ranges(numbers: Collection[int]) -> str:
-    """Write whole numbers compactly, ascending: ``1-3,7``."""
-    ordered = sorted(set(numbers))
-    breaks = [i for i, (a, b) in enumerate(pairwise(ordered), start=1) if b != a + 1]
-    runs = [ordered[start:end] for start, end in pairwise([0, *breaks, len(ordered)])]
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs if run)
-
-
-def members(text: str) -> Iterable[int]:
-    """Read what ``ranges`` wrote."""
-    for first, last in re.findall(r"(\d+)(?:-(\d+))?", text):
-        yield from range(int(first), int(last or first) + 1)

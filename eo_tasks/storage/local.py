@@ -47,6 +47,7 @@ class LocalStore:
     def put_image(self, grid_year: GridYear, image: StagedImage) -> None:
         """Store a composite; one that is there is replaced."""
         final = image_path(self.data_dir, grid_year)
+        final.with_suffix(".json").unlink(missing_ok=True)  # the old record must not vouch for the new file
         _publish(image.cog, final)
         write_json(final.with_suffix(".json"), image.record)
 
