@@ -15,7 +15,7 @@ from eo_tasks.products.quicklook import outlined, sheet, write_picture
 from eo_tasks.raster import to_rgb
 from eo_tasks.sample import Sample, score
 from eo_tasks.steps import Pipeline
-from eo_tasks.storage.layout import image_path, mask_path
+from eo_tasks.storage.layout import mask_path
 
 OVERVIEW_CELLS = 6
 
@@ -23,7 +23,7 @@ OVERVIEW_CELLS = 6
 def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
     """Print what is stored of what was wanted, and where."""
     data_dir, store = pipeline.settings.data_dir, pipeline.store
-    table = Table("What", "Years", "Cells", "Changed, ha", "Where", title="Made", title_justify="left")
+    table = Table("What", "Years", "Cells", "Changed, ha", "Where", title=f"Made in {data_dir}", title_justify="left")
     for year in wanted.years:
         grid_years = [GridYear(grid_id, year) for grid_id in wanted.grid_ids]
         there = sum(map(store.has_image, grid_years))
@@ -32,14 +32,13 @@ def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
             str(year),
             f"{there} of {len(grid_years)}",
             "",
-            str(image_path(data_dir, grid_years[0]).parent),
+            f"images/{year}",
         )
     for before, after in wanted.year_pairs:
         pairs = [YearPair(grid_id, before, after) for grid_id in wanted.grid_ids]
         records = [record for pair in pairs if (record := store.mask_record(pair)) is not None]
         changed = f"{sum(record['changed_ha'] for record in records):.1f}"
-        place = str(mask_path(data_dir, pairs[0]).parent)
-        table.add_row("masks", f"{before}–{after}", f"{len(records)} of {len(pairs)}", changed, place)
+        table.add_row("masks", f"{before}–{after}", f"{len(records)} of {len(pairs)}", changed, f"masks/{before}")
     console.print(table)
 
 

@@ -150,7 +150,8 @@ class StageBars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if self._tasks:
+            self._bars.stop()
 
     def show(self, progress: Progress) -> None:
         """Draw where the stages are now."""
