@@ -34,6 +34,7 @@ def answer(redis: Redis, task_id: str) -> dict[str, object]:
     return dict(json.loads(redis.get(f"celery-task-meta-{task_id}")))
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")  # the PNG
 def test_grid_and_years_become_georeferenced_masks(
     sample_environment: dict[str, str], sample: Sample, redis: Redis, tmp_path: Path
 ) -> None:
