@@ -18,7 +18,8 @@ from eo_tasks import __version__
 from eo_tasks.change import ChangeMap
 from eo_tasks.errors import EmptyCompositeError, EOTasksError, GridError, RasterError, StorageError
 from eo_tasks.files import sha256
-from eo_tasks.grid import Grid, GridYear, YearPair, read_grid
+from eo_tasks.grid import Grid, GridYear, YearPair
+from eo_tasks.grid_file import read_grid
 from eo_tasks.plan import Inventory, Wanted
 from eo_tasks.products.mask import MaskFiles, write_mask_files
 from eo_tasks.raster import NODATA, Composite, PixelGrid, write_composite

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from eo_tasks.cli.options import cell_options, chosen_ids
-from eo_tasks.grid import Bounds, Grid, make_grid, read_grid
+from eo_tasks.grid import Bounds, Grid
+from eo_tasks.grid_file import make_grid, read_grid
 
 
 @click.group()

@@ -134,6 +134,57 @@ def test_real_steps_run_once_and_the_second_image_sends_the_pair(ledger: Ledger,
     assert ledger.redis.hlen("eo-tasks:runs") == 0
 
 
+def test_source_that_does_not_answer_is_tried_again_later_and_fails_in_the_end(
+    ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eo_tasks.tasks import context, download, shell
+
+    monkeypatch.setenv("STAC_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("MAX_ATTEMPTS", "2")
+    monkeypatch.setattr(shell, "FIRST_DELAY_S", 0.0)
+    current_settings.cache_clear()
+    context.pipeline.cache_clear()
+    context.ledger.cache_clear()
+    enqueue([2021], [463])
+    assert download.apply(args=(463, 2021)).state == "RETRY"
+    entry = ledger.entry(DOWNLOAD)
+    assert (entry.state, entry.attempts) == (State.RETRYING, 1)
+    assert entry.error.startswith("SourceUnavailableError: Cell 463, 2021: ")
+    assert sweep() == 1
+    assert download.apply(args=(463, 2021)).state == "FAILURE"
+    assert ledger.entry(DOWNLOAD).state is State.FAILED
+    assert sweep() == 0
+
+
+def test_bug_in_a_step_is_recorded_as_a_failure(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eo_tasks import steps
+    from eo_tasks.tasks import download
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(steps, "download", broken)
+    enqueue([2021], [463])
+    assert download.apply(args=(463, 2021)).state == "FAILURE"
+    assert ledger.entry(DOWNLOAD).error == "ZeroDivisionError: division by zero"
+
+
+def test_stopped_worker_gives_its_unit_back_unblamed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eo_tasks import steps
+    from eo_tasks.tasks import download
+
+    def stopped(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(steps, "download", stopped)
+    enqueue([2021], [463])
+    with pytest.raises(SystemExit):
+        download.apply(args=(463, 2021), throw=True)
+    entry = ledger.entry(DOWNLOAD)
+    assert (entry.state, entry.deaths) == (State.RETRYING, 0)
+    assert sweep() == 1
+
+
 def test_changed_threshold_makes_only_masks_stale(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     from eo_tasks.tasks import btc, context, download, store
 
@@ -155,7 +206,7 @@ def test_data_dir_of_another_grid_is_refused(
     ledger: Ledger, sample: Sample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from eo_tasks.errors import StorageError
-    from eo_tasks.grid import make_grid
+    from eo_tasks.grid_file import make_grid
     from eo_tasks.tasks import context, download, store
 
     enqueue([2021], [463])

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from rio_cogeo import cog_validate
 
-from eo_tasks.grid import read_grid
+from eo_tasks.grid_file import read_grid
 from eo_tasks.raster import PixelGrid, read_composite
 from eo_tasks.state.ledger import Ledger, Limits, State
 from eo_tasks.units import Stage

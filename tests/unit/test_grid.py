@@ -10,7 +10,8 @@ from pyproj import Transformer
 from shapely.geometry import MultiPolygon, Point, Polygon, box, mapping
 
 from eo_tasks.errors import GridError
-from eo_tasks.grid import Cell, Grid, GridYear, YearPair, make_grid, read_grid
+from eo_tasks.grid import Cell, Grid, GridYear, YearPair
+from eo_tasks.grid_file import make_grid, read_grid
 from eo_tasks.units import Unit
 
 EAST, NORTH = 500_000, 5_000_000
