@@ -6,7 +6,6 @@ from beat.ticks import sweep
 from eo_tasks.celery import CONTROL, app
 from eo_tasks.settings import current_settings
 from workers.health import watch
-from workers.resources import bound
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,9 @@ app.conf.update(
     redbeat_key_prefix="eo-tasks:redbeat:",
     redbeat_lock_timeout=15,  # a dead clock is replaced after this; the default takes 25 minutes
     task_annotations={**app.conf.task_annotations, **{tick.task: {"ignore_result": True} for tick in SCHEDULE}},
+    worker_pool="prefork",
+    worker_concurrency=1,
     # As a worker, answer the clock and the producer, and nothing else.
     task_queues=[queue for queue in app.conf.task_queues if queue.name == CONTROL],
 )
-bound(app, current_settings(), concurrency=1)
 watch(app)

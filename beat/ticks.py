@@ -8,7 +8,7 @@ from eo_tasks.settings import current_settings
 from eo_tasks.tasks.context import runs, state_redis
 from eo_tasks.tasks.converge import converge, room_left
 
-LOCK_S = 300
+LOCK_S = 30  # a sweep that died holds up the next one for so long; two at once do no harm
 
 
 @app.task(name="beat.sweep", throws=(EOTasksError,))

@@ -8,10 +8,11 @@ from celery.signals import worker_process_init
 from eo_tasks.celery import DOWNLOADS, STORES, app
 from eo_tasks.settings import current_settings
 from workers.health import watch
-from workers.resources import GDAL, bound, gdal_cache_mb
+from workers.resources import GDAL, gdal_cache_mb, recycle
 
 settings = current_settings()
-bound(app, settings, concurrency=settings.max_workers)
+app.conf.update(worker_pool="prefork", worker_concurrency=settings.max_workers)
+recycle(app, settings, settings.max_workers)
 watch(app)
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.
 app.conf.task_queues = [queue for name in (STORES, DOWNLOADS) for queue in app.conf.task_queues if queue.name == name]

@@ -14,14 +14,16 @@ from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
-from workers.resources import bound
 
 log = logging.getLogger(__name__)
 
-bound(app, current_settings(), concurrency=1)
+app.conf.update(
+    worker_pool="prefork",
+    worker_concurrency=1,
+    worker_pool_start_method="spawn",
+    imports=("workers.gpu",),  # the fresh interpreter needs the signal handler below
+)
 watch(app)
-app.conf.worker_pool_start_method = "spawn"
-app.conf.imports = ("workers.gpu",)  # the fresh interpreter needs the signal handler below
 app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name == BTC]
 
 

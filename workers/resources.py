@@ -15,13 +15,9 @@ GDAL = {
 }
 
 
-def bound(app: Celery, settings: Settings, *, concurrency: int) -> None:
-    """Bound parallel tasks, and replace a process that outgrows its part of ``MEMORY_LIMIT_GB`` after its task."""
-    app.conf.update(
-        worker_pool="prefork",
-        worker_concurrency=concurrency,
-        worker_max_memory_per_child=int(settings.memory_limit_gb * KB_PER_GB / concurrency),
-    )
+def recycle(app: Celery, settings: Settings, concurrency: int) -> None:
+    """Replace a process that has outgrown its part of ``MEMORY_LIMIT_GB`` once its task is done."""
+    app.conf.worker_max_memory_per_child = int(settings.memory_limit_gb * KB_PER_GB / concurrency)
 
 
 def gdal_cache_mb(settings: Settings, concurrency: int) -> int:

@@ -42,32 +42,38 @@ class Convergence:
 
 
 def converge(run: Run, room: int) -> Convergence:
-    """Send at most ``room`` of a run's missing units.
+    """Send a run's missing units.
 
     A unit in flight is left alone while its message or its worker lives, and sent again when both are gone.
+
+    Args:
+        run: What is wanted.
+        room: Most units to send beside those that were lost, which count as in flight already.
     """
     todo = plan(run.wanted, take_inventory(pipeline(), run.wanted))
     entries = ledger().entries(heads(todo))
     stuck = {unit: entry for unit, entry in entries.items() if entry.state.needs_a_person}
     lost = lost_units(entries)
-    sent: Counter[Stage] = Counter()
-    for unit in heads(todo):
-        if sent.total() >= room:
+    sent = Counter(unit.stage for unit in lost if send(unit, is_lost=True))
+    waiting = (unit for unit in heads(todo) if unit not in stuck and not entries[unit].state.is_in_flight)
+    for unit in waiting:
+        if room <= 0:
             break
-        if unit in lost or not (unit in stuck or entries[unit].state.is_in_flight):
-            sent[unit.stage] += send(unit, is_lost=unit in lost)
+        if send(unit):
+            sent[unit.stage] += 1
+            room -= 1
     stuck_years = {(unit.grid_id, unit.years[0]) for unit in stuck if unit.stage is not Stage.BTC}
     blocked = tuple(
         pair for pair in todo.waiting if any((gy.grid_id, gy.year) in stuck_years for gy in pair.grid_years)
     )
-    return Convergence(todo, +sent, stuck, blocked)
+    return Convergence(todo, sent, stuck, blocked)
 
 
 def heads(todo: Plan) -> tuple[Unit, ...]:
-    """The units that can be sent: the first missing step of each grid-year, and the pairs that are ready."""
-    downloads = (grid_year.download for grid_year in todo.downloads)
+    """The units that can be sent, what is nearly done first: ready pairs, then stores, then downloads."""
     stores = (grid_year.store for grid_year in todo.stores)
-    return (*downloads, *stores, *(pair.btc for pair in todo.pairs))
+    downloads = (grid_year.download for grid_year in todo.downloads)
+    return (*(pair.btc for pair in todo.pairs), *stores, *downloads)
 
 
 def lost_units(entries: Mapping[Unit, Entry]) -> set[Unit]:

@@ -95,6 +95,21 @@ def test_message_that_vanished_is_sent_again_once_it_is_overdue(
     assert queued(broker) == {DOWNLOAD.id}
 
 
+def test_lost_messages_are_sent_again_although_max_in_flight_is_reached(
+    ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eo_tasks.tasks import converge
+
+    monkeypatch.setenv("MAX_IN_FLIGHT", "2")
+    monkeypatch.setattr(converge, "MESSAGE_GRACE_S", -1)
+    current_settings.cache_clear()
+    enqueue([2021, 2022], [463, 464])
+    before = queued(broker)
+    broker.delete("downloads")
+    assert sweep() == 2
+    assert queued(broker) == before
+
+
 def test_unit_whose_worker_died_is_sent_again(ledger: Ledger, broker: Redis) -> None:
     enqueue([2021], [463])
     ledger.begin(DOWNLOAD, "me", "w")

@@ -160,3 +160,38 @@ def test_taken_job_slots_mean_later(backend, tmp_path):
         while any(job.status() in ("queued", "running") for job in jobs):
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_a_worker_brings_a_batch_jobs_composite_into_the_store(backend, environment, redis, tmp_path):
+    import json
+
+    import geopandas
+    from shapely.geometry import box
+
+    from eo_tasks.state.ledger import Ledger, Limits, State
+    from eo_tasks.units import Stage
+    from tests.system import CONTROL, CPU, celery, system, wait_for
+
+    geopandas.GeoDataFrame({"name": ["one"]}, geometry=[box(*CELL.bounds)], crs=EPSG).to_file(tmp_path / "grid.gpkg")
+    settings = {
+        "GRID_FILE": str(tmp_path / "grid.gpkg"),
+        "OPENEO_URL": backend.batch_url,
+        "OPENEO_COLLECTION": COLLECTION,
+        "OPENEO_AUTH_METHOD": "basic",
+        "OPENEO_USERNAME": USER,
+        "OPENEO_PASSWORD": PASSWORD,
+    }
+    with system(environment | settings, tmp_path / "logs") as workers:
+        workers.start("control", CONTROL)
+        workers.start("cpu", CPU)
+        celery(
+            workers.environment, tmp_path, "-A", "eo_tasks", "call", "enqueue_years", "--kwargs", '{"years": [2023]}'
+        )
+        ledger = Ledger(redis, Limits())
+        wait_for(redis, lambda: ledger.counts(Stage.STORE, "2023").get(State.COMPLETED) == 1, 120, workers.logs)
+        assert PASSWORD not in workers.logs()
+    image = Path(environment["DATA_DIR"]) / "images" / "2023" / "sentinel2_grid_0_2023_08.tiff"
+    record = json.loads(image.with_suffix(".json").read_text())
+    assert (record["source"], record["details"]["mode"]) == ("openeo", "batch")
+    assert record["details"]["job_id"]
+    assert read_composite(image).valid.any()
