@@ -84,7 +84,10 @@ class Services:
         """Ask the children to stop, the first started last, for the others need it; kill what is left after a while."""
         first, *others = (s.process for s in self._services if s.process is not None) if self._services else (None,)
         for together in (others, [first]):
-            _stop([psutil.Process(child.pid) for child in together if child is not None and child.poll() is None])
+            alive = [child for child in together if child is not None and child.poll() is None]
+            _stop([psutil.Process(child.pid) for child in alive])
+            for child in alive:
+                child.wait()
         self._services.clear()
         self._pids.unlink(missing_ok=True)
 

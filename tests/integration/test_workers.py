@@ -14,22 +14,23 @@ from redis import Redis
 from eo_tasks.local.redis_server import free_port
 from eo_tasks.state.ledger import Ledger, Limits, State
 from eo_tasks.units import Stage
-from tests.system import CONTROL, CPU, celery, system, wait_for
+from tests.system import CONTROL, CPU, GPU, celery, system, wait_for
 
 pytestmark = pytest.mark.integration
 
 DEADLINE_S = 120
 
 
+@pytest.mark.parametrize("arguments", [CPU, CONTROL, GPU], ids=["cpu", "control", "gpu"])
 def test_worker_touches_its_heartbeat_file_while_it_lives_and_removes_it_when_it_stops(
-    sample_environment: dict[str, str], redis: Redis, tmp_path: Path
+    sample_environment: dict[str, str], redis: Redis, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     heartbeat = tmp_path / "heartbeat"
     with system(sample_environment | {"HEARTBEAT_FILE": str(heartbeat)}, tmp_path / "logs") as running:
-        running.start("cpu", CPU)
+        running.start("worker", arguments)
         wait_for(redis, heartbeat.exists, DEADLINE_S, running.logs)
         wait_for(redis, lambda: "ready." in running.logs(), DEADLINE_S, running.logs)
-        worker = running.processes["cpu"]
+        worker = running.processes["worker"]
         os.kill(worker.pid, signal.SIGTERM)
         assert worker.wait(DEADLINE_S) == 0
         assert not heartbeat.exists()

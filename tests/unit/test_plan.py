@@ -5,7 +5,6 @@ import pytest
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Inventory, Plan, Wanted, pairs_of, plan
-from eo_tasks.ranges import read_ranges, write_ranges
 
 NOTHING = Inventory({}, {}, {})
 
@@ -132,18 +131,3 @@ def test_a_grid_year_belongs_to_the_pairs_on_both_its_sides(year, pairs):
 
 
 # How a run's cells are written down
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"),
-    [
-        ([0], "0"),
-        ([7, 1, 3, 2, 2], "1-3,7"),
-        ([1, 3, 5], "1,3,5"),
-        (range(947), "0-946"),
-        ([9, 10, 11, 99, 100, 101], "9-11,99-101"),
-    ],
-)
-def test_ranges_are_read_as_they_were_written(numbers, text):
-    assert write_ranges(list(numbers)) == text
-    assert list(read_ranges(text)) == sorted(set(numbers))

@@ -1,0 +1,50 @@
+"""Pictures for people."""
+
+import numpy as np
+import pytest
+import rasterio
+
+from eo_tasks.products.quicklook import CHANGE_COLOUR, GAP_COLOUR, UNSEEN_COLOUR, outlined, sheet, write_picture
+
+
+def test_change_is_outlined_and_its_inside_left_as_it_is():
+    picture = np.full((7, 7, 3), 10, np.uint8)
+    classes = np.zeros((7, 7), np.uint8)
+    classes[1:6, 1:6] = 1
+    drawn = outlined(picture, classes)
+    is_line = (drawn == CHANGE_COLOUR).all(axis=2)
+    expected = classes.astype(bool)
+    expected[2:5, 2:5] = False
+    assert np.array_equal(is_line, expected)
+    assert (drawn[~is_line] == 10).all()
+
+
+def test_change_at_the_edge_of_the_picture_is_closed():
+    classes = np.ones((3, 3), np.uint8)
+    is_line = (outlined(np.zeros((3, 3, 3), np.uint8), classes) == CHANGE_COLOUR).all(axis=2)
+    assert is_line.sum() == 8
+    assert not is_line[1, 1]
+
+
+def test_unseen_pixels_are_grey_and_the_given_picture_is_not_drawn_on():
+    picture = np.zeros((2, 2, 3), np.uint8)
+    drawn = outlined(picture, np.array([[255, 0], [0, 0]], np.uint8))
+    assert tuple(drawn[0, 0]) == UNSEEN_COLOUR
+    assert not picture.any()
+
+
+def test_pictures_stand_in_rows_with_gaps_between():
+    tiles = [[np.full((2, 3, 3), 10 * row + column, np.uint8) for column in range(2)] for row in range(3)]
+    joined = sheet(tiles)
+    assert joined.shape == (3 * 2 + 2 * 4, 2 * 3 + 4, 3)
+    assert joined[0, 0, 0] == 0
+    assert joined[-1, -1, 0] == 21
+    assert joined[2, 0, 0] == joined[0, 3, 0] == GAP_COLOUR
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_picture_reads_back_as_it_was_drawn(tmp_path):
+    picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    write_picture(tmp_path / "picture.png", picture)
+    with rasterio.open(tmp_path / "picture.png") as source:
+        assert np.array_equal(source.read().transpose(1, 2, 0), picture)
