@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from beat.ticks import sweep
-from eo_tasks.celery import CONTROL, app
+from eo_tasks.celery import CONTROL, app, queue
 from eo_tasks.settings import current_settings
 from workers.health import watch
 
@@ -36,6 +36,6 @@ app.conf.update(
     worker_pool="prefork",
     worker_concurrency=1,
     # As a worker, answer the clock and the producer, and nothing else.
-    task_queues=[queue for queue in app.conf.task_queues if queue.name == CONTROL],
+    task_queues=[queue(CONTROL)],
 )
 watch(app)

@@ -1,7 +1,7 @@
 """The Celery app: broker, result backend, queues, routes and delivery (``celery -A eo_tasks …``)."""
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from eo_tasks.errors import SettingsError
 from eo_tasks.settings import Settings, current_settings
@@ -49,7 +49,7 @@ def configure(celery: Celery, settings: Settings) -> None:
         worker_soft_shutdown_timeout=30,
         worker_hijack_root_logger=True,
         task_default_queue=CONTROL,
-        task_queues=[Queue(name) for name in (*UNIT_QUEUES, CONTROL)],
+        task_queues=[queue(name) for name in UNIT_QUEUES],  # `control` belongs to `celery -A beat worker`
         task_routes={
             "eo_tasks.download": {"queue": DOWNLOADS},
             "eo_tasks.store": {"queue": STORES},
@@ -64,6 +64,11 @@ def configure(celery: Celery, settings: Settings) -> None:
         },
         timezone="UTC",
     )
+
+
+def queue(name: str) -> Queue:
+    """A queue of its own for one kind of task."""
+    return Queue(name, Exchange("eo-tasks", type="direct"), routing_key=name)
 
 
 def _limits(seconds: int) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 import rasterio
 from celery.signals import worker_process_init
 
-from eo_tasks.celery import DOWNLOADS, STORES, app
+from eo_tasks.celery import DOWNLOADS, STORES, app, queue
 from eo_tasks.settings import current_settings
 from workers.health import watch
 from workers.resources import GDAL, gdal_cache_mb, recycle
@@ -15,7 +15,7 @@ app.conf.update(worker_pool="prefork", worker_concurrency=settings.max_workers)
 recycle(app, settings, settings.max_workers)
 watch(app)
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.
-app.conf.task_queues = [queue for name in (STORES, DOWNLOADS) for queue in app.conf.task_queues if queue.name == name]
+app.conf.task_queues = [queue(STORES), queue(DOWNLOADS)]
 app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue_order_strategy": "priority"}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from celery.signals import worker_init, worker_process_init
 
-from eo_tasks.celery import BTC, app
+from eo_tasks.celery import BTC, app, queue
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks.context import pipeline
@@ -24,7 +24,7 @@ app.conf.update(
     imports=("workers.gpu",),  # the fresh interpreter needs the signal handler below
 )
 watch(app)
-app.conf.task_queues = [queue for queue in app.conf.task_queues if queue.name == BTC]
+app.conf.task_queues = [queue(BTC)]
 
 
 @worker_init.connect

@@ -20,6 +20,7 @@ from eo_tasks.steps import take_inventory
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+ENVIRONMENT = "environment"  # a file for shells that want to talk to the run: `. data/run/environment`
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ def run_locally(
         return Finished(run, todo, None)
     runtime = settings.data_dir / "run"
     with _alone(runtime), Services(runtime) as services:
-        _start(services, settings, with_flower=with_flower, announce=announce)
-        return Finished(run, todo, _follow(services, run, todo, follow))
+        try:
+            _start(services, settings, with_flower=with_flower, announce=announce)
+            return Finished(run, todo, _follow(services, run, todo, follow))
+        finally:
+            (runtime / ENVIRONMENT).unlink(missing_ok=True)
 
 
 def _start(services: Services, settings: Settings, *, with_flower: bool, announce: Callable[[str], None]) -> None:
@@ -77,7 +81,7 @@ def _start(services: Services, settings: Settings, *, with_flower: bool, announc
     wait_for_redis(server)
     override_environment(dict(server.environment) | {"DATA_DIR": str(settings.data_dir.resolve())})
     _reconnect()
-    environment = settings.data_dir / "run" / "environment"
+    environment = settings.data_dir / "run" / ENVIRONMENT
     environment.touch(mode=0o600)
     environment.write_text("".join(f"export {name}={value}\n" for name, value in server.environment.items()))
     runtime = settings.data_dir / "run"
