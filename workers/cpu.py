@@ -3,10 +3,12 @@
 from typing import Any
 
 import rasterio
-from celery.signals import worker_process_init
+from celery.signals import worker_init, worker_process_init
 
 from eo_tasks.celery import DOWNLOADS, STORES, app, queue
+from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
+from eo_tasks.tasks.context import pipeline
 from workers.health import watch
 from workers.resources import GDAL, gdal_cache_mb, recycle
 
@@ -17,6 +19,15 @@ watch(app)
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.
 app.conf.task_queues = [queue(STORES), queue(DOWNLOADS)]
 app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue_order_strategy": "priority"}
+
+
+@worker_init.connect
+def check_source(**options: Any) -> None:
+    """Refuse to start, and so to take tasks, with a source that lacks a setting or a store that is not there."""
+    try:
+        _ = pipeline().source, pipeline().store
+    except EOTasksError as error:
+        raise SystemExit(f"eo-tasks: {error}") from None
 
 
 @worker_process_init.connect

@@ -153,6 +153,23 @@ def test_wrong_checkpoint_ends_the_worker_before_it_takes_a_task(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"STAC_URL": ""}, "eo-tasks: IMAGERY_SOURCE=stac needs STAC_URL"),
+        ({"IMAGERY_SOURCE": "openeo"}, "eo-tasks: OPENEO_AUTH_METHOD=client_credentials needs OPENEO_AUTH_CLIENT_ID"),
+        ({"PIPELINE_MODE": "hybrid"}, "eo-tasks: PIPELINE_MODE=hybrid: this version stores in local files only"),
+    ],
+)
+def test_incomplete_settings_end_the_cpu_worker_before_it_takes_a_task(
+    sample_environment: dict[str, str], tmp_path: Path, changes: dict[str, str], told: str
+) -> None:
+    ended = celery(sample_environment | changes, tmp_path, *CPU)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines()[-1].startswith(told)
+    assert "Traceback" not in ended.stderr
+
+
 def test_wrong_setting_ends_celery_with_one_line(environment: dict[str, str], tmp_path: Path) -> None:
     ended = celery(environment | {"BTC_THRESHOLD": "2"}, tmp_path, "-A", "eo_tasks", "call", "enqueue_years")
     assert ended.returncode == 1
