@@ -61,8 +61,8 @@ def run_locally(
     from eo_tasks.tasks.context import pipeline
     from eo_tasks.tasks.enqueue import make_run
 
-    _ = pipeline().source  # what it lacks is told before anything starts
     run = make_run(years, grid_ids)
+    _ = pipeline().source  # what it lacks is told before anything starts
     todo = plan(run.wanted, take_inventory(pipeline(), run.wanted))
     if todo.is_complete:
         return Finished(run, todo, None)
