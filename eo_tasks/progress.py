@@ -44,13 +44,15 @@ class Progress:
         return all(stage.is_settled for stage in self.stages.values())
 
 
-def read_progress(ledger: Ledger, wanted: Wanted, todo: Plan) -> Progress:
+def read_progress(ledger: Ledger, wanted: Wanted, todo: Plan, started_at: float) -> Progress:
     """Where a run stands.
 
     Args:
         ledger: Where the units stand now.
         wanted: The run's cells and years.
         todo: What was missing when the run began; the rest counts as done before.
+        started_at: When it began, seconds since 1970. A unit that the ledger calls done since before then has lost
+            its output, or it would not be missing.
     """
     grid_years = {*todo.downloads, *todo.stores}
     units = {
@@ -66,18 +68,19 @@ def read_progress(ledger: Ledger, wanted: Wanted, todo: Plan) -> Progress:
     )
     totals = {Stage.DOWNLOAD: all_grid_years, Stage.STORE: all_grid_years, Stage.BTC: all_pairs}
     return Progress(
-        {stage: _stage(members, entries, failures, totals[stage]) for stage, members in units.items()}, failures
+        {stage: _stage(members, entries, failures, totals[stage], started_at) for stage, members in units.items()},
+        failures,
     )
 
 
 def _stage(
-    members: list[Unit], entries: Mapping[Unit, Entry], failures: Mapping[Unit, Entry], total: int
+    members: list[Unit], entries: Mapping[Unit, Entry], failures: Mapping[Unit, Entry], total: int, started_at: float
 ) -> StageProgress:
     was_done = total - len(members)
     return StageProgress(
         total=total,
         was_done=was_done,
-        done=was_done + sum(entries[unit].state.is_done for unit in members),
+        done=was_done + sum(entries[unit].state.is_done and entries[unit].since >= started_at for unit in members),
         running=sum(entries[unit].state is State.STARTED for unit in members),
         failed=sum(unit in failures for unit in members),
         blocked=sum(unit not in failures and _is_blocked(unit, failures) for unit in members),

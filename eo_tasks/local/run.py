@@ -123,7 +123,7 @@ def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress
     enqueue_years(run.wanted.years, run.wanted.grid_ids)
     pause = Event()
     while True:
-        progress = read_progress(ledger(), run.wanted, todo)
+        progress = read_progress(ledger(), run.wanted, todo, run.created_at)
         follow(progress)
         if progress.is_settled:
             return progress

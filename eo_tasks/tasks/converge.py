@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from time import time
 
 from eo_tasks.celery import UNIT_QUEUES
-from eo_tasks.grid import YearPair
 from eo_tasks.plan import Plan, plan
 from eo_tasks.state.ledger import Entry, State
 from eo_tasks.state.queues import queued_ids
@@ -27,18 +26,11 @@ class Convergence:
         plan: What is missing.
         sent: How many units were sent, by stage.
         stuck: Missing units that wait for a person, and why.
-        blocked: Year pairs that wait for one of them.
     """
 
     plan: Plan
     sent: Mapping[Stage, int]
     stuck: Mapping[Unit, Entry]
-    blocked: tuple[YearPair, ...]
-
-    @property
-    def is_settled(self) -> bool:
-        """Nothing more will come without a person."""
-        return len(heads(self.plan)) == len(self.stuck) and len(self.plan.waiting) == len(self.blocked)
 
 
 def converge(run: Run, room: int) -> Convergence:
@@ -62,11 +54,7 @@ def converge(run: Run, room: int) -> Convergence:
         if send(unit):
             sent[unit.stage] += 1
             room -= 1
-    stuck_years = {(unit.grid_id, unit.years[0]) for unit in stuck if unit.stage is not Stage.BTC}
-    blocked = tuple(
-        pair for pair in todo.waiting if any((gy.grid_id, gy.year) in stuck_years for gy in pair.grid_years)
-    )
-    return Convergence(todo, sent, stuck, blocked)
+    return Convergence(todo, sent, stuck)
 
 
 def heads(todo: Plan) -> tuple[Unit, ...]:

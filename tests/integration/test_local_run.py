@@ -1,6 +1,7 @@
 """``eo-tasks run``: everything on one machine, started, used and stopped by one command."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,19 @@ def test_run_ends_with_masks_and_a_second_one_does_nothing_twice(
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(list(data.glob("images/2023/*.tiff"))) == 2
     assert len(list(data.glob("masks/2022/*.png"))) == 2
+
+
+def test_output_that_was_deleted_is_made_again_although_the_ledger_calls_it_done(
+    local: dict[str, str], tmp_path: Path
+) -> None:
+    assert run(local, tmp_path, "--years", "2021-2022").returncode == 0
+    data = Path(local["DATA_DIR"])
+    shutil.rmtree(data / "images")
+    shutil.rmtree(data / "masks")
+    again = run(local, tmp_path, "--years", "2021-2022")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert len(list(data.glob("images/*/*.tiff"))) == 4
+    assert len(list(data.glob("masks/2021/*.png"))) == 2
 
 
 def test_interrupted_run_stops_everything_and_goes_on_later(local: dict[str, str], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from eo_tasks.state.ledger import Entry, State
 from eo_tasks.units import Stage, Unit
 
 YEARS = (2021, 2022, 2023)
+CHANGED_AT = 1000.0  # when every unit came into its state
 
 
 class MemoryLedger:
@@ -18,12 +19,13 @@ class MemoryLedger:
         self.states = {Unit.parse(name): state for name, state in states.items()}
 
     def entries(self, units: Iterable[Unit]) -> dict[Unit, Entry]:
-        return {unit: Entry(self.states.get(unit, State.PENDING)) for unit in units}
+        return {unit: Entry(self.states.get(unit, State.PENDING), since=CHANGED_AT) for unit in units}
 
 
-def progress(states: dict[str, State], inventory: Inventory | None = None, grid_ids=(1, 2)):
+def progress(states: dict[str, State], inventory: Inventory | None = None, grid_ids=(1, 2), started_at=CHANGED_AT):
     wanted = Wanted(grid_ids, YEARS)
-    return read_progress(MemoryLedger(states), wanted, plan(wanted, inventory or Inventory({}, {}, {})))
+    todo = plan(wanted, inventory or Inventory({}, {}, {}))
+    return read_progress(MemoryLedger(states), wanted, todo, started_at)
 
 
 def everything(state: State, stage: Stage, grid_ids=(1, 2)) -> dict[str, State]:
@@ -54,6 +56,14 @@ def test_what_was_stored_before_counts_as_done():
     )  # a staged one is downloaded
     assert now.stages[Stage.STORE].was_done == 3
     assert now.stages[Stage.BTC].was_done == 1
+
+
+def test_a_unit_that_was_done_before_the_run_and_is_missing_now_is_not_done():
+    states = {unit: State.COMPLETED for stage in Stage for unit in everything(State.COMPLETED, stage)}
+    assert progress(states).is_settled
+    now = progress(states, started_at=CHANGED_AT + 1)
+    assert [stage.done for stage in now.stages.values()] == [0, 0, 0]
+    assert not now.is_settled
 
 
 def test_completed_and_skipped_are_done_and_started_runs():
@@ -103,6 +113,6 @@ def test_a_run_is_settled_when_all_is_done_failed_or_blocked():
 def test_a_run_with_one_year_is_settled_without_any_pair():
     wanted = Wanted((1,), (2021,))
     ledger = MemoryLedger({"download_1_2021": State.COMPLETED, "store_1_2021": State.COMPLETED})
-    now = read_progress(ledger, wanted, plan(wanted, Inventory({}, {}, {})))
+    now = read_progress(ledger, wanted, plan(wanted, Inventory({}, {}, {})), CHANGED_AT)
     assert now.stages[Stage.BTC].total == 0
     assert now.is_settled
