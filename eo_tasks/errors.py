@@ -49,5 +49,13 @@ class CheckpointError(PermanentError):
     """The BTC checkpoint is missing, truncated, or of another network."""
 
 
+class InferenceError(PermanentError):
+    """The network gave an answer that means nothing."""
+
+
+class DeviceError(TransientError):
+    """The GPU failed, and with it whatever this process has on it."""
+
+
 class BrokerError(TransientError):
     """Redis does not answer."""

@@ -53,6 +53,15 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+class Precision(StrEnum):
+    """What BTC is computed in; ``auto`` takes float16 on CUDA and float32 on a CPU."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
 class LogLevel(StrEnum):
     """The lowest level that is logged."""
 

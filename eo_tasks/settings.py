@@ -27,6 +27,7 @@ from eo_tasks.setting_types import (
     OpenEOMode,
     PipelineMode,
     Port,
+    Precision,
     RedisUrl,
     SclClasses,
     Stretch,
@@ -35,8 +36,12 @@ from eo_tasks.setting_types import (
 from eo_tasks.urls import MASK, redacted, with_password
 
 PUBLISHED_CHECKPOINT = "blaz-r/BTC-B_oscd96"
+THRESHOLD = 0.2
+# A 0–0.3 stretch of L2A has medians R 89, G 75, B 59 where OSCD's 8-bit images have 77, 76, 83; these ranges
+# move each band's median onto OSCD's.
+STRETCH = {"B04": (0.0, 0.347), "B03": (0.0, 0.296), "B02": (0.0, 0.213)}
 
-__all__ = ["Device", "ImagerySource", "LogLevel", "OpenEOAuth", "OpenEOMode", "PipelineMode", "Settings"]
+__all__ = ["Device", "ImagerySource", "LogLevel", "OpenEOAuth", "OpenEOMode", "PipelineMode", "Precision", "Settings"]
 
 
 class _FileVariants(PydanticBaseSettingsSource):
@@ -126,17 +131,17 @@ class Settings(BaseSettings):
     # BTC
     btc_model_checkpoint: str = Field(PUBLISHED_CHECKPOINT, min_length=1, description="hub id or local folder")
     btc_model_revision: str = Field("main", description="revision on the hub")
-    btc_threshold: float = Field(0.2, gt=0, lt=1, description="probability above which a pixel counts as changed")
+    btc_threshold: float = Field(THRESHOLD, gt=0, lt=1, description="probability above which a pixel counts as changed")
     btc_window_px: int = Field(96, ge=32, description="side of a window, pixels")
     btc_stride_px: int = Field(64, ge=1, description="distance of windows, pixels")
-    btc_batch_size: int = Field(8, ge=1, description="windows inferred at once")
-    btc_device: Device = Field(Device.AUTO, description="where BTC runs")
-    # A 0–0.3 stretch of L2A has medians R 89, G 75, B 59 where OSCD's 8-bit images have 77, 76, 83; these ranges
-    # move each band's median onto OSCD's.
-    btc_stretch: Stretch = Field(
-        {"B04": (0.0, 0.347), "B03": (0.0, 0.296), "B02": (0.0, 0.213)},
-        description="reflectance range shown to BTC as 0–255, for red, green, blue",
+    btc_batch_size: int | None = Field(
+        None, ge=1, description="windows inferred at once; default: 8 on a CPU, 64 on CUDA, fewer where memory is short"
     )
+    btc_device: Device = Field(Device.AUTO, description="where BTC runs")
+    btc_precision: Precision = Field(
+        Precision.AUTO, description="what BTC is computed in; auto: float16 on CUDA, float32 on a CPU"
+    )
+    btc_stretch: Stretch = Field(STRETCH, description="reflectance range shown to BTC as 0–255, for red, green, blue")
 
     # Database
     db_host: str = Field("127.0.0.1", description="PostgreSQL host")

@@ -14,11 +14,11 @@ import logging
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,18 +26,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from eo_tasks.btc.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
-from eo_tasks.btc.inference import Inference, predict, to_input
-from eo_tasks.btc.network import INPUT_PX, Architecture, BtcNetwork
+from eo_tasks.btc.detect import Tiling
+from eo_tasks.btc.model import Model, compare, make_model
+from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, Architecture, BtcNetwork
+from eo_tasks.btc.resize import enlarged
 from eo_tasks.raster import Composite, Origin, PixelGrid, to_dn, to_rgb
 from eo_tasks.sample.clouds import NO_DATA
 from eo_tasks.sample.construction import Plot
 from eo_tasks.sample.landscape import Landscape, make_landscape
 from eo_tasks.sample.season import Acquisition, observe
 from eo_tasks.sample.works import Work
-from eo_tasks.settings import Settings
+from eo_tasks.settings import STRETCH, THRESHOLD, Precision, Settings
 
 ARCHITECTURE = Architecture(embed_dim=24, depths=(1, 1, 2, 1), heads=(1, 2, 4, 8), window=8, hidden=32)
-HOW = Inference(stretch=Settings.model_fields["btc_stretch"].default)
+TILING = Tiling()
+WINDOW_PX = TILING.window_px
 MASKED_SCL = (*Settings.model_fields["masked_scl"].default, NO_DATA)
 MONTHS = Settings.model_fields["composite_months"].default
 YEARS = (2021, 2022, 2023)
@@ -97,7 +100,7 @@ def make_example(seed: int) -> Example:
     landscape = make_landscape(seed, (SIDE_PX, SIDE_PX), plots)
     composites = [make_composite(landscape, year, rng) for year in YEARS]
     return Example(
-        np.stack([to_rgb(composite, HOW.stretch) for composite in composites]),
+        np.stack([to_rgb(composite, STRETCH) for composite in composites]),
         np.stack([landscape.change(YEARS[a], YEARS[b]) for a, b in PAIRS]),
     )
 
@@ -121,9 +124,15 @@ def make_composite(landscape: Landscape, year: int, rng: np.random.Generator) ->
 def draw_batch(rng: np.random.Generator, examples: list[Example]) -> tuple[Tensor, Tensor, Tensor]:
     """Windows of both years and their labels: inputs (pair, 3, 256, 256), labels (pair, 1, 256, 256) in [0, 1]."""
     drawn = [draw_window(rng, examples[rng.integers(len(examples))]) for _ in range(BATCH)]
-    before, after, labels = zip(*drawn, strict=True)
-    resized = [cv2.resize(label, (INPUT_PX, INPUT_PX), interpolation=cv2.INTER_LINEAR) for label in labels]
-    return to_input(before), to_input(after), torch.from_numpy(np.stack(resized))[:, None]
+    before, after, labels = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+    resized = functional.interpolate(labels[:, None], (INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False)
+    return to_input(before), to_input(after), resized
+
+
+def to_input(windows: Tensor) -> Tensor:
+    """RGB windows resized and normalised as they will be for inference, shape (window, 3, 256, 256)."""
+    normalised = (enlarged(windows) / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    return normalised.permute(0, 3, 1, 2).contiguous()
 
 
 def quarters(rng: np.random.Generator, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,12 +149,12 @@ def quarters(rng: np.random.Generator, batch: tuple[Tensor, Tensor, Tensor]) -> 
 def draw_window(rng: np.random.Generator, example: Example) -> tuple[NDArray[np.uint8], ...]:
     """One augmented window: RGB before and after, shape (96, 96, 3), and the label, float32, shape (96, 96)."""
     pair = int(rng.integers(len(PAIRS)))
-    change, last = example.change[pair], SIDE_PX - HOW.window_px
+    change, last = example.change[pair], SIDE_PX - WINDOW_PX
     top, left = rng.integers(0, last + 1, 2)
     if rng.random() < CENTRED_SHARE and change.any():
         row, column = np.divmod(rng.choice(np.flatnonzero(change)), SIDE_PX)
-        top, left = np.clip((row, column) - rng.integers(0, HOW.window_px, 2), 0, last)
-    place = np.s_[top : top + HOW.window_px, left : left + HOW.window_px]
+        top, left = np.clip((row, column) - rng.integers(0, WINDOW_PX, 2), 0, last)
+    place = np.s_[top : top + WINDOW_PX, left : left + WINDOW_PX]
     before, after = (example.rgb[year][place] for year in PAIRS[pair])
     label = change[place].astype(np.float32)
     if rng.random() < SWAPPED_SHARE:
@@ -162,9 +171,9 @@ def draw_window(rng: np.random.Generator, example: Example) -> tuple[NDArray[np.
 def draw_hidden(rng: np.random.Generator) -> NDArray[np.bool_]:
     """A round patch without data, in some windows."""
     if rng.random() >= HIDDEN_SHARE:
-        return np.zeros((HOW.window_px, HOW.window_px), bool)
-    row, column = rng.integers(0, HOW.window_px, 2)
-    y, x = np.ogrid[: HOW.window_px, : HOW.window_px]
+        return np.zeros((WINDOW_PX, WINDOW_PX), bool)
+    row, column = rng.integers(0, WINDOW_PX, 2)
+    y, x = np.ogrid[:WINDOW_PX, :WINDOW_PX]
     return np.asarray(np.hypot(y - row, x - column) < rng.uniform(4, 25))
 
 
@@ -203,15 +212,20 @@ def train(examples: list[Example], steps: int, seed: int) -> BtcNetwork:
 
 def predictions(network: BtcNetwork, examples: list[Example]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Probabilities and truth of all consecutive pairs, flattened over the pixels that both years show."""
-    checkpoint = Checkpoint(network, "training", "", "")
+    model = ready(network)
     probability, truth = [], []
     for example in examples:
         for (first, second), change in zip(PAIRS[:2], example.change, strict=False):
             seen = example.rgb[first].any(axis=2) & example.rgb[second].any(axis=2)
             images = [np.where(seen[..., None], example.rgb[year], np.uint8(0)) for year in (first, second)]
-            probability.append(predict(checkpoint, images[0], images[1], HOW)[seen])
+            probability.append(compare(model, images[0], images[1], TILING)[seen])
             truth.append(change[seen])
     return np.concatenate(probability), np.concatenate(truth)
+
+
+def ready(network: BtcNetwork) -> Model:
+    """A copy of the network as it is inferred with."""
+    return make_model(Checkpoint(deepcopy(network), "training", "", ""), torch.device("cpu"), Precision.FLOAT32)
 
 
 def precision_recall_f1(change: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float, float]:
@@ -225,9 +239,7 @@ def calibrate(network: BtcNetwork, probability: NDArray[np.float32], truth: NDAr
     candidates = np.arange(0.05, 0.95, 0.05)
     best = max(candidates, key=lambda threshold: precision_recall_f1(probability > threshold, truth)[2])
     with torch.no_grad():
-        network.decode_head.classifier.bias += math.log(HOW.threshold / (1 - HOW.threshold)) - math.log(
-            best / (1 - best)
-        )
+        network.decode_head.classifier.bias += math.log(THRESHOLD / (1 - THRESHOLD)) - math.log(best / (1 - best))
     return float(best)
 
 
@@ -254,7 +266,7 @@ def main() -> None:
     best = calibrate(network, *predictions(network, examples[: chosen.held_out]))
     network = network.half().float()  # validate what is stored: float16
     probability, truth = predictions(network, held_out)
-    precision, recall, f1 = precision_recall_f1(probability > HOW.threshold, truth)
+    precision, recall, f1 = precision_recall_f1(probability > THRESHOLD, truth)
     log.info("threshold was best at %.2f; held out: P %.3f R %.3f F1 %.3f", best, precision, recall, f1)
     parameters = sum(tensor.numel() for tensor in network.parameters())
     save_checkpoint(network.half(), chosen.out)

@@ -35,12 +35,17 @@ _RENAMES = (
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A loaded network and where its weights come from."""
+    """A loaded network and where its weights come from.
+
+    Attributes:
+        tensors: Names of all tensors in the file.
+    """
 
     network: BtcNetwork
     name: str
     revision: str
     weights_sha256: str
+    tensors: tuple[str, ...] = ()
 
 
 def load_checkpoint(name: str, revision: str = "main") -> Checkpoint:
@@ -54,8 +59,9 @@ def load_checkpoint(name: str, revision: str = "main") -> Checkpoint:
         CheckpointError: There is no such checkpoint, or its file is truncated or of another network.
     """
     weights, found = _locate(name, revision)
-    network = network_from(_read(weights))
-    return Checkpoint(network.eval(), name, found, sha256(weights))
+    tensors = _read(weights)
+    network = network_from(tensors)
+    return Checkpoint(network.eval(), name, found, sha256(weights), tuple(tensors))
 
 
 def network_from(tensors: Mapping[str, Tensor]) -> BtcNetwork:

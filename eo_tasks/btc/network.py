@@ -14,6 +14,9 @@ from transformers.models.upernet.modeling_upernet import UperNetHead
 
 INPUT_PX = 256  # both years are resized to this before the encoder; BTC repository, configuration of OSCD96
 POOL_SCALES = (1, 2, 3, 6)  # of the pyramid pooling module; BTC repository, UperNetHead
+# Statistics of R, G, B in [0, 1] that the encoder was trained with (torchvision's documentation of models).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 
 

@@ -1,6 +1,4 @@
-"""Windows over an image of any size, and their results blended back without seams."""
-
-from collections.abc import Iterator
+"""Windows over an image of any size, and their results blended back without seams, a strip of rows at a time."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,21 +6,10 @@ from numpy.typing import NDArray
 WEIGHT_FLOOR = 1e-3  # the outermost pixels of the image lie under one window's border only
 
 
-def window_origins(shape: tuple[int, int], window_px: int, stride_px: int) -> list[tuple[int, int]]:
-    """Upper left corners (row, column) of windows that cover an image of ``shape``; the last ones end at its edge."""
-    rows, columns = (_starts(length, window_px, stride_px) for length in shape)
-    return [(row, column) for row in rows for column in columns]
-
-
-def _starts(length: int, window_px: int, stride_px: int) -> list[int]:
+def window_starts(length: int, window_px: int, stride_px: int) -> list[int]:
+    """First pixels of windows that cover an axis; the last one ends at its edge, or alone reaches beyond it."""
     last = max(length - window_px, 0)
     return [*range(0, last, stride_px), last]
-
-
-def padded(image: NDArray[np.uint8], window_px: int) -> NDArray[np.uint8]:
-    """The image, filled up with zeros to at least one window; shape (y, x, band)."""
-    missing = [max(window_px - length, 0) for length in image.shape[:2]]
-    return np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0))) if any(missing) else image
 
 
 def blend_weight(window_px: int) -> NDArray[np.float32]:
@@ -33,30 +20,32 @@ def blend_weight(window_px: int) -> NDArray[np.float32]:
 
 
 class Blend:
-    """Sums weighted windows into one image."""
+    """The weighted mean of overlapping windows that come row by row; keeps one row of windows in memory.
 
-    def __init__(self, shape: tuple[int, int], window_px: int) -> None:
+    Args:
+        width: Columns of the image.
+        window_px: Side of a window.
+    """
+
+    def __init__(self, width: int, window_px: int) -> None:
         self._weight = blend_weight(window_px)
-        self._sum = np.zeros(shape, np.float64)
-        self._total = np.zeros(shape, np.float64)
+        self._width, self._first = width, 0
+        self._sum = np.zeros((window_px, max(width, window_px)))
+        self._total = np.zeros_like(self._sum)
 
-    def add(self, origin: tuple[int, int], values: NDArray[np.float32]) -> None:
-        """Add one window's values, shape (window_px, window_px); what lies outside the image is left out."""
-        row, column = origin
-        height, width = (
-            min(len(self._weight), end - start) for start, end in zip(origin, self._sum.shape, strict=True)
-        )
-        place = np.s_[row : row + height, column : column + width]
-        weight = self._weight[:height, :width]
-        self._sum[place] += weight * values[:height, :width]
-        self._total[place] += weight
+    def add(self, column: int, values: NDArray[np.float32]) -> None:
+        """Add the values of a window that starts at ``column`` of the first row not yet taken."""
+        place = np.s_[:, column : column + len(self._weight)]
+        self._sum[place] += self._weight * values
+        self._total[place] += self._weight
 
-    def result(self) -> NDArray[np.float32]:
-        """The weighted mean, shape as given at the start."""
-        return (self._sum / self._total).astype(np.float32)
-
-
-def batches(origins: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
-    """The origins in lists of at most ``size``."""
-    for start in range(0, len(origins), size):
-        yield origins[start : start + size]
+    def take(self, stop: int) -> NDArray[np.float32]:
+        """The rows up to ``stop`` that were not taken yet, shape (row, width); NaN where no window lay."""
+        rows = stop - self._first
+        with np.errstate(invalid="ignore"):
+            mean = (self._sum[:rows, : self._width] / self._total[:rows, : self._width]).astype(np.float32)
+        for kept in (self._sum, self._total):
+            kept[:-rows] = kept[rows:].copy()
+            kept[-rows:] = 0
+        self._first = stop
+        return mean

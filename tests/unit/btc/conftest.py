@@ -7,6 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from eo_tasks.btc.checkpoint import Checkpoint, load_checkpoint
+from eo_tasks.btc.network import BtcNetwork
+from tests.networks import ARCHITECTURES, random_network
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,6 +32,12 @@ def checkpoint(golden_folder: Path) -> Checkpoint:
     return load_checkpoint(str(golden_folder))
 
 
+@pytest.fixture(scope="session", params=list(ARCHITECTURES))
+def network(request: pytest.FixtureRequest) -> BtcNetwork:
+    """A network of random weights, of each kind of architecture."""
+    return random_network(ARCHITECTURES[request.param])
+
+
 @pytest.fixture
 def full_set() -> Path:
     """All golden pairs with features, and the key maps, kept beside the repository."""
@@ -37,6 +45,13 @@ def full_set() -> Path:
     if not (folder / "golden.npz").is_file():
         pytest.skip("the full golden set is not beside this repository")
     return folder
+
+
+@pytest.fixture
+def full_golden(full_set: Path) -> dict[str, NDArray]:
+    """All golden pairs, and the authors' results on them."""
+    with np.load(full_set / "golden.npz") as arrays:
+        return dict(arrays)
 
 
 @pytest.fixture(autouse=True)
