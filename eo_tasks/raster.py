@@ -1,16 +1,19 @@
 """Images on aligned pixel grids: the composite, and GeoTIFFs in and out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
+from rasterio.windows import Window
 
 from eo_tasks.errors import RasterError
 from eo_tasks.files import written_aside
@@ -20,8 +23,55 @@ NODATA = 0  # of a composite's bands; Sentinel-2 products use the same value
 REFLECTANCE_SCALE = 10_000  # DN per unit of reflectance, Sentinel-2 Products Specification Document
 CLEAR_COUNT = "clear_count"
 BLOCK_PX = 256
+STRIP_PX = 1024  # rows compared at once
+PLACE_PX = 0.01  # pixels this far apart lie in the same place
+COG_OPTIONS = {"compress": "deflate", "predictor": "yes", "blocksize": BLOCK_PX}
+UNLIKE = "what was written does not read back; is the disk failing?"
 
 Rgb = NDArray[np.uint8]  # shape (y, x, 3)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a raster's pixels lie, in whatever way.
+
+    Attributes:
+        crs: Its CRS as rasterio takes it; ``None`` for an image that lies nowhere.
+        transform: From (column, row) to CRS coordinates.
+    """
+
+    crs: Any
+    transform: Affine
+    width: int
+    height: int
+
+    @property
+    def pixel_ha(self) -> float | None:
+        """Area of one pixel, hectares; ``None`` where the CRS has no metres."""
+        crs = rasterio.CRS.from_user_input(self.crs) if self.crs is not None else None
+        if crs is None or not crs.is_projected:
+            return None
+        return float(abs(self.transform.determinant) * crs.linear_units_factor[1] ** 2 / 10_000)
+
+    def matches(self, other: "Frame") -> bool:
+        """Whether both have the same pixels in the same places, to a hundredth of a pixel."""
+        ours, theirs = (
+            (one.width, one.height, None if one.crs is None else rasterio.CRS.from_user_input(one.crs))
+            for one in (self, other)
+        )
+        t, u = self.transform, other.transform
+        apart = [
+            math.hypot((t.a - u.a) * x + (t.b - u.b) * y + t.c - u.c, (t.d - u.d) * x + (t.e - u.e) * y + t.f - u.f)
+            for x in (0, self.width)
+            for y in (0, self.height)
+        ]
+        return ours == theirs and max(apart) < PLACE_PX * math.sqrt(abs(t.determinant))
+
+    def __str__(self) -> str:
+        t = self.transform
+        crs = "no CRS" if self.crs is None else rasterio.CRS.from_user_input(self.crs).to_string()
+        turned = f", turned ({t.b:g}, {t.d:g})" if t.b or t.d else ""
+        return f"{crs}, {self.width}×{self.height} px of {t.a:.10g} × {-t.e:.10g} from ({t.c:.10g}, {t.f:.10g}){turned}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +110,20 @@ class PixelGrid:
         return Affine(self.resolution_m, 0.0, self.bounds[0], 0.0, -self.resolution_m, self.bounds[3])
 
     @property
+    def frame(self) -> Frame:
+        """The same, as any raster's."""
+        return Frame(f"EPSG:{self.epsg}", self.transform, self.width, self.height)
+
+    @property
     def pixel_ha(self) -> float:
         """Area of one pixel, hectares."""
         return self.resolution_m**2 / 10_000
+
+    def rows(self, start: int, stop: int) -> "PixelGrid":
+        """Some of its rows, counted from the top."""
+        xmin, _, xmax, ymax = self.bounds
+        top, bottom = (ymax - row * self.resolution_m for row in (start, stop))
+        return PixelGrid(self.epsg, (xmin, bottom, xmax, top), self.resolution_m)
 
     def __str__(self) -> str:
         return f"EPSG:{self.epsg}, {self.width}×{self.height} px of {self.resolution_m:g} m from {self.bounds}"
@@ -115,12 +176,39 @@ class Composite:
         """Usable pixels, shape (y, x)."""
         return np.asarray((self.dn != NODATA).all(axis=0))
 
+    def rows(self, start: int, stop: int) -> "Composite":
+        """Some of its rows, counted from the top."""
+        part = np.s_[..., start:stop, :]
+        return replace(self, pixels=self.pixels.rows(start, stop), dn=self.dn[part], clear_count=self.clear_count[part])
+
     def reflectance(self, bands: Sequence[str]) -> NDArray[np.float32]:
         """Surface reflectance of some bands, shape (band, y, x); NaN where nodata."""
         if missing := [band for band in bands if band not in self.bands]:
             raise RasterError(f"composite has bands {', '.join(self.bands)}, not {', '.join(missing)}")
         dn = self.dn[[self.bands.index(band) for band in bands]]
         return np.where(dn == NODATA, np.float32(np.nan), dn.astype(np.float32) / REFLECTANCE_SCALE)
+
+
+class CompositeRows(Protocol):
+    """A composite, in memory or in a file, that gives its rows as they are needed."""
+
+    @property
+    def pixels(self) -> PixelGrid:
+        """Where its pixels lie."""
+        ...
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        ...
+
+    def rows(self, start: int, stop: int) -> Composite:
+        """Some of its rows, counted from the top.
+
+        Raises:
+            RasterError: They cannot be read.
+        """
+        ...
 
 
 def to_rgb(composite: Composite, stretch: Mapping[str, tuple[float, float]]) -> Rgb:
@@ -131,8 +219,13 @@ def to_rgb(composite: Composite, stretch: Mapping[str, tuple[float, float]]) -> 
         stretch: Reflectance range of red, green and blue shown as 0–255: the same for all years and cells, for a
             range chosen per image would invent change.
     """
-    low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*stretch.values(), strict=True))
-    scaled = (composite.reflectance(tuple(stretch)) - low) / (high - low) * 255
+    return stretched(composite.reflectance(tuple(stretch)), list(stretch.values()))
+
+
+def stretched(reflectance: NDArray[np.float32], ranges: Sequence[tuple[float, float]]) -> Rgb:
+    """Reflectance of red, green and blue, shape (3, y, x), as an 8-bit picture; NaN is shown as 0."""
+    low, high = (np.array(ends, np.float32)[:, None, None] for ends in zip(*ranges, strict=True))
+    scaled = (reflectance - low) / (high - low) * 255
     rgb = np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
     return np.asarray(rgb.transpose(1, 2, 0))
 
@@ -179,9 +272,7 @@ def write_cog(
             crs=f"EPSG:{pixels.epsg}",
             transform=pixels.transform,
             nodata=nodata,
-            compress="deflate",
-            predictor="yes",
-            blocksize=BLOCK_PX,
+            **COG_OPTIONS,
             overview_resampling=resampling,
         ) as sink:
             sink.write(image)
@@ -189,7 +280,22 @@ def write_cog(
             sink.update_tags(**(tags or {}))
         with rasterio.open(aside) as back:
             if back.transform != pixels.transform or not np.array_equal(back.read(), image, equal_nan=True):
-                raise RasterError(f"{path}: what was written does not read back; is the disk failing?")
+                raise RasterError(f"{path}: {UNLIKE}")
+
+
+def copy_as_cog(source: Path, path: Path, *, resampling: str) -> None:
+    """Turn any GeoTIFF, of any size, into a Cloud Optimized one: aside, compared, then moved into place.
+
+    Raises:
+        RasterError: The written file does not read back as it was given.
+    """
+    with written_aside(path) as aside:
+        rasterio.shutil.copy(source, aside, driver="COG", **COG_OPTIONS, overview_resampling=resampling)
+        with rasterio.open(source) as given, rasterio.open(aside) as back:
+            for row in range(0, given.height, STRIP_PX):
+                window = Window(0, row, given.width, min(STRIP_PX, given.height - row))
+                if not np.array_equal(given.read(window=window), back.read(window=window), equal_nan=True):
+                    raise RasterError(f"{path}: {UNLIKE}")
 
 
 def write_composite(path: Path, composite: Composite) -> None:
@@ -204,16 +310,70 @@ def write_composite(path: Path, composite: Composite) -> None:
     )
 
 
-def read_composite(path: Path) -> Composite:
-    """Read a composite that ``write_composite`` stored; its origin stays in the JSON beside it.
+@dataclass(frozen=True, eq=False)
+class CompositeFile:
+    """A stored composite, open for reading; one thread at a time."""
+
+    path: Path
+    pixels: PixelGrid
+    bands: tuple[str, ...]
+    source: Any  # rasterio.DatasetReader
+
+    def rows(self, start: int, stop: int) -> Composite:
+        """Some of its rows, counted from the top.
+
+        Raises:
+            RasterError: They cannot be read.
+        """
+        try:
+            image = self.source.read(window=Window(0, start, self.pixels.width, stop - start))
+        except RasterioError as error:
+            raise RasterError(f"{self.path}: cannot be read as a raster ({error}).") from error
+        origin = Origin(str(self.path), "")
+        return Composite(self.pixels.rows(start, stop), self.bands, image[:-1], image[-1], origin)
+
+
+@contextmanager
+def open_composite(path: Path) -> Iterator[CompositeFile]:
+    """Open a composite that ``write_composite`` stored; its origin stays in the JSON beside it.
 
     Raises:
         RasterError: The file is missing, broken, or no composite.
     """
-    image, pixels, names = read_raster(path)
-    if not names or names[-1] != CLEAR_COUNT or image.dtype != np.uint16:
-        raise RasterError(f"{path}: not a composite (bands {names}, {image.dtype}).")
-    return Composite(pixels, tuple(map(str, names[:-1])), image[:-1], image[-1], Origin(str(path), ""))
+    with open_raster(path) as (source, pixels):
+        names = source.descriptions
+        if not names or names[-1] != CLEAR_COUNT or set(source.dtypes) != {"uint16"}:
+            raise RasterError(f"{path}: not a composite (bands {names}, {', '.join(sorted(set(source.dtypes)))}).")
+        yield CompositeFile(path, pixels, tuple(map(str, names[:-1])), source)
+
+
+def read_composite(path: Path) -> Composite:
+    """Read a composite whole.
+
+    Raises:
+        RasterError: The file is missing, broken, or no composite.
+    """
+    with open_composite(path) as composite:
+        return composite.rows(0, composite.pixels.height)
+
+
+@contextmanager
+def open_raster(path: Path) -> Iterator[tuple[Any, PixelGrid]]:
+    """Open a north-up, projected raster: the dataset, and where its pixels lie.
+
+    Raises:
+        RasterError: The file is missing, broken, rotated, or has no EPSG code.
+    """
+    try:
+        source = rasterio.open(path)
+    except RasterioError as error:
+        raise RasterError(f"{path}: cannot be read as a raster ({error}).") from error
+    with closing(source):  # not the dataset's own context, which belongs to one thread
+        epsg = source.crs.to_epsg() if source.crs else None
+        a, b, _, d, e, _ = tuple(source.transform)[:6]
+        if epsg is None or b or d or not math.isclose(a, -e):
+            raise RasterError(f"{path}: needs an EPSG code and square, north-up pixels.")
+        yield source, PixelGrid(epsg, tuple(source.bounds), a)
 
 
 def read_raster(path: Path) -> tuple[NDArray[Any], PixelGrid, tuple[str | None, ...]]:
@@ -222,12 +382,8 @@ def read_raster(path: Path) -> tuple[NDArray[Any], PixelGrid, tuple[str | None, 
     Raises:
         RasterError: The file is missing, broken, rotated, or has no EPSG code.
     """
-    try:
-        with rasterio.open(path) as source:
-            epsg = source.crs.to_epsg() if source.crs else None
-            a, b, _, d, e, _ = tuple(source.transform)[:6]
-            if epsg is None or b or d or not math.isclose(a, -e):
-                raise RasterError(f"{path}: needs an EPSG code and square, north-up pixels.")
-            return source.read(), PixelGrid(epsg, tuple(source.bounds), a), source.descriptions
-    except RasterioError as error:
-        raise RasterError(f"{path}: cannot be read as a raster ({error}).") from error
+    with open_raster(path) as (source, pixels):
+        try:
+            return source.read(), pixels, source.descriptions
+        except RasterioError as error:
+            raise RasterError(f"{path}: cannot be read as a raster ({error}).") from error

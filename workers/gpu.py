@@ -1,48 +1,48 @@
 """The GPU-queue worker: batched inference of BTC (``celery -A workers.gpu worker``); without a GPU it uses the CPU.
 
-The pool's one process is a fresh interpreter, not a fork: CUDA does not survive a fork. It loads the network before
-it takes its first task.
+The pool's one process is a fresh interpreter, not a fork: CUDA does not survive a fork. It alone imports torch, and it
+loads the network before the worker is ready.
 """
 
 import logging
 from typing import Any
 
-from celery.signals import worker_init, worker_process_init
+from celery.signals import worker_process_init
 
 from eo_tasks.celery import BTC, app, queue
 from eo_tasks.errors import EOTasksError
-from eo_tasks.settings import current_settings
+from eo_tasks.steps import clear_scratch
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
+from workers.ready import announce, wait_for_process
 
 log = logging.getLogger(__name__)
+
+LOAD_S = 1800.0  # a process that loads for longer is replaced; the first one may download the checkpoint
 
 app.conf.update(
     worker_pool="prefork",
     worker_concurrency=1,
     worker_pool_start_method="spawn",
+    worker_proc_alive_timeout=LOAD_S,
     imports=("workers.gpu",),  # the fresh interpreter needs the signal handler below
 )
 watch(app)
+wait_for_process(app)
 app.conf.task_queues = [queue(BTC)]
-
-
-@worker_init.connect
-def check_checkpoint(**_: Any) -> None:
-    """Refuse to start, and so to take tasks, without the device asked for or a checkpoint that loads."""
-    from eo_tasks.btc.checkpoint import load_checkpoint
-    from eo_tasks.btc.inference import choose_device
-
-    settings = current_settings()
-    try:
-        choose_device(settings.btc_device)
-        load_checkpoint(settings.btc_model_checkpoint, settings.btc_model_revision)
-    except EOTasksError as error:
-        raise SystemExit(f"eo-tasks: {error}") from None
 
 
 @worker_process_init.connect
 def load_network(**_: Any) -> None:
-    """Load the network once per process, on its device."""
-    checkpoint = pipeline().checkpoint
-    log.info("BTC network loaded: %s, revision %s", checkpoint.name, checkpoint.revision)
+    """Load the network once per process, on its device; the worker is ready when that is done."""
+    clear_scratch(pipeline().settings.data_dir)
+    try:
+        model = pipeline().model
+    except EOTasksError as error:
+        announce(str(error))
+        return
+    log.info(
+        "BTC network loaded: %s, revision %s, on %s in %s, %d windows at once",
+        model.name, model.revision, model.engine.device, model.precision, model.engine.batch_size,
+    )  # fmt: skip
+    announce()

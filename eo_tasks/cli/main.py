@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eo_tasks import __version__
+from eo_tasks.cli.btc import btc
+from eo_tasks.cli.evaluate import evaluate
 from eo_tasks.cli.grid import grid
 from eo_tasks.cli.run import run, sample
 from eo_tasks.cli.work import enqueue, retry, status
@@ -49,5 +51,5 @@ def config() -> None:
     Console().print(table)
 
 
-for command in (run, sample, enqueue, status, retry, grid):
+for command in (run, sample, enqueue, status, retry, grid, btc, evaluate):
     main.add_command(command)

@@ -13,7 +13,8 @@ from eo_tasks.plan import Wanted
 from eo_tasks.products.mask import MaskFiles
 from eo_tasks.products.quicklook import outlined, sheet, write_picture
 from eo_tasks.raster import to_rgb
-from eo_tasks.sample import Sample, score
+from eo_tasks.sample import Sample
+from eo_tasks.score import score
 from eo_tasks.steps import Pipeline
 from eo_tasks.storage.layout import mask_path
 

@@ -1,18 +1,25 @@
 """The files of one change mask."""
 
+import math
 import warnings
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
-from eo_tasks.change import UNSEEN, ChangeMap
+from eo_tasks.change import CHANGED, UNCHANGED, UNSEEN, ChangeMap
 from eo_tasks.files import written_aside
-from eo_tasks.raster import write_cog
+from eo_tasks.raster import Frame, copy_as_cog
 
 PROBABILITY_SCALE = 254  # 0–254 stand for probabilities 0–1; 255 means not seen
 
@@ -42,29 +49,126 @@ class MaskFiles:
         return self.probability, self.cog, self.png
 
 
-def write_mask_files(files: MaskFiles, change_map: ChangeMap, tags: dict[str, str]) -> None:
+class MaskWriter:
+    """Writes the files of a change map of any size from strips of probability, top to bottom; use it in ``with``.
+
+    ``finish`` publishes the files, each in one atomic move. Leaving the block without it leaves none.
+
+    Attributes:
+        seen_px: Pixels with data in both years, so far.
+        changed_px: Changed pixels, so far.
+    """
+
+    def __init__(
+        self,
+        files: MaskFiles,
+        frame: Frame,
+        threshold: float,
+        tags: Mapping[str, str],
+        *,
+        float_file: Path | None = None,
+    ) -> None:
+        """Say where to write.
+
+        Args:
+            files: The files to make.
+            frame: Where the pixels lie.
+            threshold: A pixel above it counts as changed.
+            tags: Metadata items of the rasters.
+            float_file: Where the probability is written as float32 too, NaN where not seen.
+        """
+        self.seen_px = self.changed_px = 0
+        self._files, self._frame, self._threshold, self._tags = files, frame, threshold, dict(tags)
+        self._float_file = float_file
+        self._open = ExitStack()
+        self._sinks: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        folder = self._files.png.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as opened:
+            self._scratch = Path(opened.enter_context(TemporaryDirectory(dir=folder, prefix=".strips-")))
+            scale = self._tags | {"SCALE": f"1/{PROBABILITY_SCALE}"}
+            self._add(opened, "probability", "uint8", UNSEEN, "change_probability", scale)
+            self._add(opened, "classes", "uint8", UNSEEN, "change", self._tags)
+            self._add(opened, "picture", "uint8", None, None, {})
+            if self._float_file is not None:
+                self._add(opened, "float", "float32", math.nan, "change_probability", self._tags)
+            self._open = opened.pop_all()
+        return self
+
+    def write(self, first: int, probability: NDArray[np.float32]) -> None:
+        """Add rows from ``first`` on; shape (row, x), NaN where either year has no data."""
+        seen = ~np.isnan(probability)
+        change = probability > self._threshold  # False where NaN
+        self.seen_px += int(seen.sum())
+        self.changed_px += int(change.sum())
+        scaled = np.rint(np.nan_to_num(probability) * PROBABILITY_SCALE)
+        window = Window(0, first, *probability.shape[::-1])
+        rows = {
+            "probability": np.where(seen, scaled, UNSEEN).astype(np.uint8),
+            "classes": np.where(seen, np.where(change, CHANGED, UNCHANGED), UNSEEN).astype(np.uint8),
+            "picture": np.where(change, 255, 0).astype(np.uint8),
+            "float": probability,
+        }
+        for name, sink in self._sinks.items():
+            sink.write(rows[name], 1, window=window)
+
+    def finish(self) -> None:
+        """Publish the files; all rows have been written."""
+        for sink in self._sinks.values():
+            sink.close()
+        self._publish()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def _publish(self) -> None:
+        files = self._files
+        copy_as_cog(self._scratch / "probability", files.probability, resampling="average")
+        if self._float_file is not None:
+            copy_as_cog(self._scratch / "float", self._float_file, resampling="average")
+        copy_as_cog(self._scratch / "classes", files.cog, resampling="mode")
+        with written_aside(files.png) as aside, warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the COG beside it is for that
+            rasterio.shutil.copy(self._scratch / "picture", aside, driver="PNG")
+
+    def _add(
+        self,
+        opened: ExitStack,
+        name: str,
+        dtype: str,
+        nodata: float | None,
+        band: str | None,
+        tags: Mapping[str, str],
+    ) -> None:
+        """Open the file that collects one kind of strips."""
+        frame, lies_somewhere = self._frame, band is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            sink = rasterio.open(
+                self._scratch / name,
+                "w",
+                driver="GTiff",
+                bigtiff="if_safer",
+                dtype=dtype,
+                count=1,
+                width=frame.width,
+                height=frame.height,
+                nodata=nodata,
+                crs=frame.crs if lies_somewhere else None,
+                transform=frame.transform if lies_somewhere else None,
+            )
+        opened.enter_context(closing(sink))  # another thread may finish
+        sink.descriptions = (band,)
+        sink.update_tags(**tags)
+        self._sinks[name] = sink
+
+
+def write_mask_files(files: MaskFiles, change_map: ChangeMap, tags: Mapping[str, str]) -> None:
     """Write a change map as PNG, class COG and probability COG, each atomically."""
-    pixels = change_map.pixels
-    scaled = np.rint(np.nan_to_num(change_map.probability) * PROBABILITY_SCALE)
-    probability = np.where(change_map.seen, scaled, UNSEEN).astype(np.uint8)
-    write_cog(
-        files.probability,
-        probability[None],
-        pixels,
-        nodata=UNSEEN,
-        names=("change_probability",),
-        tags=tags | {"SCALE": f"1/{PROBABILITY_SCALE}"},
-    )
-    write_cog(
-        files.cog, change_map.classes[None], pixels, nodata=UNSEEN, names=("change",), tags=tags, resampling="mode"
-    )
-    _write_png(files.png, np.where(change_map.change, 255, 0).astype(np.uint8))
-
-
-def _write_png(path: Path, image: NDArray[Any]) -> None:
-    height, width = image.shape
-    with written_aside(path) as aside, rasterio.MemoryFile() as memory, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the COG beside it is for that
-        with memory.open(driver="PNG", width=width, height=height, count=1, dtype="uint8") as sink:
-            sink.write(image, 1)
-        aside.write_bytes(memory.getbuffer())
+    with MaskWriter(files, change_map.pixels.frame, change_map.threshold, tags) as writer:
+        writer.write(0, change_map.probability)
+        writer.finish()

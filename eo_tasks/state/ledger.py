@@ -5,7 +5,7 @@ a key with a short time to live, renewed while the work goes on.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -132,10 +132,15 @@ class Ledger:
             ``None`` if another worker holds it, it is done since it was sent, or it waits for a person: a second
             delivery, to be dropped quietly.
         """
-        limits = self.limits
-        lease_ms = round(limits.lease_s * 1000)
-        args: Sequence[str | int | float] = (unit.grid_id, self._clock(), owner, worker, lease_ms, limits.max_deaths)
-        return Lease(unit, owner) if self._begin(keys=_keys(unit), args=args) else None
+        return self._lease(unit, owner, worker, only_fresh=False)
+
+    def claim(self, unit: Unit, owner: str, worker: str) -> Lease | None:
+        """Lease a unit whose message still waits, to work on it beside another one.
+
+        Returns:
+            ``None`` if it is not waiting any more, or ever took a worker down: such a unit is run alone.
+        """
+        return self._lease(unit, owner, worker, only_fresh=True)
 
     def renew(self, lease: Lease) -> bool:
         """Prolong a lease; ``False`` if it was lost."""
@@ -218,6 +223,12 @@ class Ledger:
             years = tuple(map(int, period.split("_")))
             for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
                 yield Unit(stage, int(grid_id), years), Entry.parse(text)
+
+    def _lease(self, unit: Unit, owner: str, worker: str, *, only_fresh: bool) -> Lease | None:
+        limits = self.limits
+        args: list[str | int | float] = [unit.grid_id, self._clock(), owner, worker]
+        args += [round(limits.lease_s * 1000), limits.max_deaths, int(only_fresh)]
+        return Lease(unit, owner) if self._begin(keys=_keys(unit), args=args) else None
 
     def _end(self, lease: Lease, state: State, *, error: str = "", due: float = 0) -> bool:
         args: list[str | int | float] = [lease.unit.grid_id, self._clock(), lease.owner, state, error, due]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from redis import Redis
 
 CHUNK = 500
+PEEK = 50
 
 
 def queued_ids(broker: Redis, queues: Collection[str]) -> set[str]:
@@ -16,6 +17,21 @@ def queued_ids(broker: Redis, queues: Collection[str]) -> set[str]:
     the step before ends.
     """
     return {json.loads(text)["headers"]["id"] for queue in queues for text in _all(broker, queue)}
+
+
+def next_ids(broker: Redis, queue: str) -> Iterator[str]:
+    """Task ids of the messages that wait in a queue, next to be delivered first, looked up as they are asked for.
+
+    While others take messages from the queue, some may be passed over; none is given twice.
+    """
+    tried, seen = 0, set[str]()
+    while chunk := broker.lrange(queue, -(tried + PEEK), -(tried + 1)):
+        tried += len(chunk)
+        for text in reversed(chunk):
+            task_id = json.loads(text)["headers"]["id"]
+            if task_id not in seen:
+                seen.add(task_id)
+                yield task_id
 
 
 def queue_lengths(broker: Redis, queues: Collection[str]) -> dict[str, int]:

@@ -40,15 +40,16 @@ return 1
 """
 )
 
-# field, now, owner, worker, lease in ms, max deaths → 1 if the unit is now leased and started
+# field, now, owner, worker, lease in ms, max deaths, only fresh → 1 if the unit is now leased and started
 BEGIN = (
     _COMMON
     + """
-local field, now, owner, worker, lease_ms, max_deaths = unpack(ARGV)
+local field, now, owner, worker, lease_ms, max_deaths, only_fresh = unpack(ARGV)
 local entry = read(field)
 local state = entry[1]
 if redis.call('EXISTS', lease) == 1 then return 0 end
 if state ~= 'pending' and state ~= 'enqueued' and state ~= 'started' and state ~= 'retrying' then return 0 end
+if only_fresh == '1' and (state ~= 'enqueued' or entry[3] > 0) then return 0 end
 if state == 'started' then entry[3] = entry[3] + 1 end
 if entry[3] >= tonumber(max_deaths) then
   entry[8] = 'WorkerDeath: ended its worker ' .. entry[3] .. ' times, last on ' .. entry[7]

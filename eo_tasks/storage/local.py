@@ -8,13 +8,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from eo_tasks.errors import RasterError, StorageError
 from eo_tasks.files import read_json, write_json, written_aside
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
-from eo_tasks.raster import Composite, read_composite
+from eo_tasks.raster import Composite, CompositeRows, PixelGrid, open_composite
 from eo_tasks.storage.layout import image_path, is_whole, mask_path
 from eo_tasks.storage.store import Record, StagedImage
 
@@ -52,15 +54,23 @@ class LocalStore:
         write_json(final.with_suffix(".json"), image.record)
 
     def get_image(self, grid_year: GridYear) -> Composite:
-        """Read a composite."""
+        """Read a composite whole."""
+        with self.open_image(grid_year) as image:
+            return image.rows(0, image.pixels.height)
+
+    @contextmanager
+    def open_image(self, grid_year: GridYear) -> Iterator[CompositeRows]:
+        """Open a composite to read it in strips."""
         if not self.has_image(grid_year):
             raise StorageError(
                 f"{grid_year}: no whole composite under {self.data_dir}/images. Enqueue that year again to make it."
             )
-        try:
-            return read_composite(image_path(self.data_dir, grid_year))
-        except RasterError as error:
-            raise StorageError(f"{grid_year}: the stored composite is broken: {error}") from error
+        with ExitStack() as opened:
+            try:
+                image = opened.enter_context(open_composite(image_path(self.data_dir, grid_year)))
+            except RasterError as error:
+                raise StorageError(f"{grid_year}: the stored composite is broken: {error}") from error
+            yield _Checked(grid_year, image)
 
     def image_record(self, grid_year: GridYear) -> Record | None:
         """The record of a stored composite."""
@@ -81,6 +91,28 @@ class LocalStore:
         if record is None or record.get("years") != [pair.before, pair.after]:
             return None
         return record if all(path.exists() for path in MaskFiles.beside(final).all) else None
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """An open composite whose failures tell the cell and year."""
+
+    grid_year: GridYear
+    image: CompositeRows
+
+    @property
+    def pixels(self) -> PixelGrid:
+        return self.image.pixels
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        return self.image.bands
+
+    def rows(self, start: int, stop: int) -> Composite:
+        try:
+            return self.image.rows(start, stop)
+        except RasterError as error:
+            raise StorageError(f"{self.grid_year}: the stored composite is broken: {error}") from error
 
 
 def _whole_record(path: Path) -> Record | None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
-from eo_tasks.raster import Composite
+from eo_tasks.raster import Composite, CompositeRows
 
 Record = Mapping[str, Any]  # the JSON beside an image or a mask
 
@@ -46,6 +47,14 @@ class Store(Protocol):
 
     def get_image(self, grid_year: GridYear) -> Composite:
         """Read a composite.
+
+        Raises:
+            StorageError: It is not stored, or not whole.
+        """
+        ...
+
+    def open_image(self, grid_year: GridYear) -> AbstractContextManager[CompositeRows]:
+        """Open a composite to read it in strips.
 
         Raises:
             StorageError: It is not stored, or not whole.

@@ -9,7 +9,7 @@ from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
 
 from eo_tasks.errors import EOTasksError, TransientError
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.ledger import Lease, Ledger
 from eo_tasks.steps import Outcome
 from eo_tasks.tasks.context import ledger as shared_ledger
 from eo_tasks.units import Unit
@@ -37,27 +37,51 @@ def perform(task: Task, unit: Unit, step: Callable[[], Outcome]) -> dict[str, An
         EOTasksError: The step failed for good.
     """
     ledger = shared_ledger()
-    owner = f"{task.request.hostname}/{random.getrandbits(48):012x}"
-    lease = ledger.begin(unit, owner, str(task.request.hostname))
+    lease = ledger.begin(unit, new_owner(task), str(task.request.hostname))
     if lease is None:
         raise Ignore
     try:
         with Heartbeat(ledger, lease):
             outcome = step()
-    except (TransientError, SoftTimeLimitExceeded) as error:
-        delay_s = backoff_s(ledger, unit)
-        if ledger.retry(lease, describe(error), delay_s):
-            raise Retry(str(error), exc=error, when=delay_s) from error
-        raise
     except (SystemExit, KeyboardInterrupt):  # told to stop: not the unit's fault
         ledger.release(lease)
         raise
     except Exception as error:
-        ledger.fail(lease, describe(error))
-        raise
+        raise failed(ledger, lease, error) from error
+    return finished(ledger, lease, outcome)
+
+
+def new_owner(task: Task) -> str:
+    """A name for one delivery of a message, unlike that of any other."""
+    return f"{task.request.hostname}/{random.getrandbits(48):012x}"
+
+
+def finished(ledger: Ledger, lease: Lease, outcome: Outcome) -> dict[str, Any]:
+    """Write down that a unit is done; gives its task's result.
+
+    Raises:
+        Ignore: The lease was lost, and another worker answers for the unit.
+    """
     if not ledger.finish(lease, is_skipped=outcome.is_skipped):
         raise Ignore
+    return answer(lease.unit, outcome)
+
+
+def answer(unit: Unit, outcome: Outcome) -> dict[str, Any]:
+    """The result of a unit's task."""
     return {"unit": unit.id, "state": "skipped" if outcome.is_skipped else "completed", **outcome.facts}
+
+
+def failed(ledger: Ledger, lease: Lease, error: Exception) -> Exception:
+    """Write down that a unit failed; gives what its task raises: a retry if the reason may pass, else the error."""
+    if not isinstance(error, TransientError | SoftTimeLimitExceeded):
+        ledger.fail(lease, describe(error))
+        return error
+    delay_s = backoff_s(ledger, lease.unit)
+    if not ledger.retry(lease, describe(error), delay_s):
+        return error
+    again: Exception = Retry(str(error), exc=error, when=delay_s)
+    return again
 
 
 def backoff_s(ledger: Ledger, unit: Unit) -> float:

@@ -7,6 +7,7 @@ from celery import Task
 from eo_tasks import steps
 from eo_tasks.celery import app
 from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.tasks.batch import infer_batch
 from eo_tasks.tasks.context import ledger, pipeline
 from eo_tasks.tasks.send import send_ready_pairs
 from eo_tasks.tasks.shell import UnitTask, perform
@@ -32,6 +33,5 @@ def store(self: Task, grid_id: int, year: int) -> dict[str, Any]:
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.btc")
 def btc(self: Task, grid_id: int, before: int, after: int) -> dict[str, Any]:
-    """Infer a year pair's change mask and store it."""
-    pair = YearPair(grid_id, before, after)
-    return perform(self, pair.btc, lambda: steps.infer(pipeline(), pair))
+    """Infer a year pair's change mask and store it, and those of pairs that wait."""
+    return infer_batch(self, YearPair(grid_id, before, after))

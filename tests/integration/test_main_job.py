@@ -9,7 +9,8 @@ import rasterio
 from redis import Redis
 from rio_cogeo import cog_validate
 
-from eo_tasks.sample import Sample, score
+from eo_tasks.sample import Sample
+from eo_tasks.score import score
 from eo_tasks.state.ledger import Ledger, Limits, State
 from eo_tasks.units import Stage
 from tests.system import BEAT, CONTROL, CPU, GPU, celery, system, wait_for

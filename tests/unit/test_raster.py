@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+from affine import Affine
 from rasterio.transform import from_bounds, from_origin
 from rio_cogeo.cogeo import cog_validate
 
@@ -10,8 +12,11 @@ from eo_tasks.errors import RasterError
 from eo_tasks.grid import Cell
 from eo_tasks.raster import (
     Composite,
+    Frame,
     Origin,
     PixelGrid,
+    copy_as_cog,
+    open_composite,
     read_composite,
     read_raster,
     to_dn,
@@ -66,6 +71,92 @@ def test_north_is_up_and_a_pixel_is_a_hundredth_hectare():
     assert PIXELS.transform == from_origin(500_000, 5_000_040, 10, 10)
     assert PIXELS.pixel_ha == 0.01
     assert str(PIXELS) == "EPSG:32633, 6×4 px of 10 m from (500000, 5000000, 500060, 5000040)"
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "width"),
+    [
+        ("EPSG:32633", Affine(10, 0, 500_000.09, 0, -10, 5_000_040), 6),  # less than a hundredth of a pixel
+        (rasterio.CRS.from_epsg(32633).to_wkt(), PIXELS.transform, 6),
+    ],
+)
+def test_frames_with_the_same_pixels_match(crs, transform, width):
+    assert PIXELS.frame.matches(Frame(crs, transform, width, 4))
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "width"),
+    [
+        ("EPSG:32634", PIXELS.transform, 6),
+        (None, PIXELS.transform, 6),
+        ("EPSG:32633", PIXELS.transform, 7),
+        ("EPSG:32633", Affine(10, 0, 500_000.2, 0, -10, 5_000_040), 6),
+        ("EPSG:32633", Affine(10.05, 0, 500_000, 0, -10, 5_000_040), 6),
+        ("EPSG:32633", Affine(10, 0.1, 500_000, 0.1, -10, 5_000_040), 6),
+        ("EPSG:32633", Affine(10, 0, 500_000, 0, 10, 5_000_000), 6),
+    ],
+    ids=["zone", "no CRS", "width", "shifted", "coarser", "turned", "upside down"],
+)
+def test_frames_with_other_pixels_do_not_match(crs, transform, width):
+    assert not PIXELS.frame.matches(Frame(crs, transform, width, 4))
+
+
+def test_some_rows_of_a_pixel_grid_lie_where_they_lay():
+    rows = PIXELS.rows(1, 3)
+    assert rows == PixelGrid(32633, (500_000, 5_000_010, 500_060, 5_000_030))
+    assert rows.shape == (2, 6)
+    assert rows.transform * (0, 0) == PIXELS.transform * (0, 1)
+    assert PIXELS.rows(0, 4) == PIXELS
+
+
+def test_some_rows_of_a_composite_are_its_pixels(composite):
+    made = composite(np.arange(1, 3 * 24 + 1).reshape(3, 4, 6))
+    made.clear_count[:] = np.arange(24).reshape(4, 6)
+    rows = made.rows(1, 3)
+    assert rows.pixels == PIXELS.rows(1, 3)
+    assert (rows.dn == made.dn[:, 1:3]).all()
+    assert (rows.clear_count == made.clear_count[1:3]).all()
+    assert (rows.bands, rows.origin) == (made.bands, made.origin)
+
+
+# Frames
+
+
+@pytest.mark.parametrize(
+    ("crs", "pixel", "area_ha"),
+    [
+        ("EPSG:32633", (10, 0, 0, -10), 0.01),
+        ("EPSG:32633", (3, 4, 4, -3), 0.0025),  # turned: 5 m aside
+        ("EPSG:32633", (20, 0, 0, 10), 0.02),
+        ("EPSG:2263", (10, 0, 0, -10), 0.01 * (1200 / 3937) ** 2),  # US survey feet
+        ("EPSG:4326", (0.1, 0, 0, -0.1), None),
+        (None, (1, 0, 0, 1), None),
+    ],
+)
+def test_a_pixels_area_is_known_where_the_crs_has_lengths(crs, pixel, area_ha):
+    a, b, d, e = pixel
+    frame = Frame(crs, Affine(a, b, 7, d, e, 9), 6, 4)
+    assert frame.pixel_ha == (None if area_ha is None else pytest.approx(area_ha, rel=1e-9))
+
+
+def test_a_pixel_grid_is_a_frame_too():
+    assert PIXELS.frame == Frame("EPSG:32633", PIXELS.transform, 6, 4)
+    assert PIXELS.frame.pixel_ha == pytest.approx(PIXELS.pixel_ha)
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (PIXELS.frame, "EPSG:32633, 6×4 px of 10 × 10 from (500000, 5000040)"),
+        (
+            Frame("EPSG:4326", Affine(0.1, 0.5, 14, -0.5, -0.1, 46), 2, 3),
+            "EPSG:4326, 2×3 px of 0.1 × 0.1 from (14, 46), turned (0.5, -0.5)",
+        ),
+        (Frame(None, Affine.identity(), 2, 3), "no CRS, 2×3 px of 1 × -1 from (0, 0)"),
+    ],
+)
+def test_a_frame_tells_where_it_lies(frame, text):
+    assert str(frame) == text
 
 
 # Radiometry
@@ -162,6 +253,33 @@ def test_a_composite_is_read_as_it_was_written(composite, tmp_path):
     assert names(path.parent) == ["c.tiff"]
 
 
+def test_a_stored_composite_is_read_in_strips(composite, tmp_path):
+    pixels = PixelGrid(32633, (500_000, 5_000_000, 503_100, 5_006_000))  # 310 × 600: several blocks
+    path = tmp_path / "c.tiff"
+    write_composite(path, composite(np.random.default_rng(1).integers(0, 65_535, (3, 600, 310)), pixels))
+    whole = read_composite(path)
+    with open_composite(path) as stored:
+        assert (stored.pixels, stored.bands) == (pixels, ("B02", "B03", "B04"))
+        for start, stop in ((0, 96), (96, 97), (250, 600), (0, 600)):
+            rows, expected = stored.rows(start, stop), whole.rows(start, stop)
+            assert rows.pixels == expected.pixels
+            assert (rows.dn == expected.dn).all()
+            assert (rows.clear_count == expected.clear_count).all()
+
+
+def test_rows_before_a_broken_place_are_read_and_those_behind_it_told(composite, tmp_path):
+    path = tmp_path / "c.tiff"
+    pixels = PixelGrid(32633, (500_000, 5_000_000, 500_400, 5_006_000))
+    write_composite(path, composite(np.random.default_rng(1).integers(1, 65_535, (3, 600, 40)), pixels))
+    whole = bytearray(path.read_bytes())
+    whole[-2000:] = bytes(2000)  # the last blocks of the full resolution
+    path.write_bytes(whole)
+    with open_composite(path) as stored:
+        assert stored.rows(0, 250).dn.any()
+        with pytest.raises(RasterError, match=r"c\.tiff: cannot be read as a raster"):
+            stored.rows(250, 600)
+
+
 def test_a_stored_composite_is_a_valid_cog_on_exactly_the_cells_pixels(composite, tmp_path):
     pixels = PixelGrid(32633, (500_000, 5_000_000, 506_000, 5_005_500))  # 600 × 550: overviews are due
     write_composite(tmp_path / "c.tiff", composite(1234, pixels))
@@ -197,6 +315,56 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(composite,
     assert names(tmp_path) == ["c.tiff"]
 
 
+def scratch(folder, image, **profile):
+    """A plain GeoTIFF of some image, shape (band, y, x)."""
+    count, height, width = image.shape
+    how = {"count": count, "height": height, "width": width, "dtype": image.dtype, "crs": "EPSG:32633"}
+    with rasterio.open(folder / "scratch", "w", driver="GTiff", transform=PIXELS.transform, **how, **profile) as sink:
+        sink.write(image)
+        sink.update_tags(YEARS="2022,2023")
+        sink.descriptions = ("change",) * count
+    return folder / "scratch"
+
+
+def test_any_geotiff_becomes_a_cog_of_the_same_pixels(tmp_path):
+    image = np.random.default_rng(1).random((1, 2100, 300), np.float32)  # three strips
+    image[:, ::7] = np.nan
+    source, path = scratch(tmp_path, image, nodata=np.nan), tmp_path / "out" / "c.tiff"
+    path.parent.mkdir()
+    copy_as_cog(source, path, resampling="average")
+    assert cog_validate(path, quiet=True, strict=True)[0]
+    with rasterio.open(path) as back:
+        assert np.array_equal(back.read(), image, equal_nan=True)
+        assert (back.crs.to_epsg(), back.transform) == (32633, PIXELS.transform)
+        assert (back.tags()["YEARS"], back.descriptions) == ("2022,2023", ("change",))
+        assert np.isnan(back.nodata)
+    assert names(path.parent) == ["c.tiff"]
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (0, 2099, 299), (0, 1024, 17)])
+def test_a_copy_that_differs_in_one_pixel_is_not_published(monkeypatch, tmp_path, at):
+    image = np.ones((1, 2100, 300), np.uint8)
+    source, path = scratch(tmp_path, image), tmp_path / "out" / "c.tiff"
+    path.parent.mkdir()
+    path.write_text("the one before")
+    copy = rasterio.shutil.copy
+
+    def copy_badly(given, target, **how):
+        with rasterio.open(given, "r+") as source:
+            changed = image.copy()
+            changed[at] = 2
+            source.write(changed)
+        copy(given, target, **how)
+        with rasterio.open(given, "r+") as source:
+            source.write(image)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", copy_badly)
+    with pytest.raises(RasterError, match=r"c\.tiff: what was written does not read back; is the disk failing\?$"):
+        copy_as_cog(source, path, resampling="mode")
+    assert path.read_text() == "the one before"
+    assert names(path.parent) == ["c.tiff"]
+
+
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(RasterError, match=r"none\.tiff: cannot be read as a raster"):
         read_composite(tmp_path / "none.tiff")
@@ -224,11 +392,11 @@ def test_a_raster_that_is_no_composite_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("crs", "transform"),
     [
-        (None, rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_040)),
-        ("EPSG:32633", rasterio.Affine(10, 1, 500_000, 0, -10, 5_000_040)),
-        ("EPSG:32633", rasterio.Affine(10, 0, 500_000, 0, -20, 5_000_040)),
-        ("EPSG:32633", rasterio.Affine(10, 0, 500_000, 0, 10, 5_000_040)),
-        ("+proj=laea +lat_0=46 +lon_0=14 +datum=WGS84", rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_040)),
+        (None, Affine(10, 0, 500_000, 0, -10, 5_000_040)),
+        ("EPSG:32633", Affine(10, 1, 500_000, 0, -10, 5_000_040)),
+        ("EPSG:32633", Affine(10, 0, 500_000, 0, -20, 5_000_040)),
+        ("EPSG:32633", Affine(10, 0, 500_000, 0, 10, 5_000_040)),
+        ("+proj=laea +lat_0=46 +lon_0=14 +datum=WGS84", Affine(10, 0, 500_000, 0, -10, 5_000_040)),
     ],
     ids=["no CRS", "rotated", "oblong pixels", "south up", "CRS without EPSG"],
 )

@@ -1,6 +1,8 @@
 """What each stage does, with a source that paints composites, the local store and the tiny network."""
 
 import json
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import geopandas
@@ -9,7 +11,6 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from eo_tasks import steps
 from eo_tasks.errors import (
     CheckpointError,
     EmptyCompositeError,
@@ -22,10 +23,10 @@ from eo_tasks.errors import (
 from eo_tasks.files import sha256
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Inventory, Wanted, plan
-from eo_tasks.products.mask import MaskFiles
-from eo_tasks.raster import Composite, Origin, PixelGrid
+from eo_tasks.products.mask import MaskFiles, MaskWriter
+from eo_tasks.raster import Composite, Origin, PixelGrid, write_composite
 from eo_tasks.settings import load_settings
-from eo_tasks.steps import Pipeline, download, infer, store, take_inventory
+from eo_tasks.steps import Pipeline, download, infer, infer_all, store, take_inventory
 from eo_tasks.storage.layout import image_path, mask_path
 
 pytestmark = [
@@ -249,6 +250,7 @@ def test_a_pairs_mask_is_stored_with_its_record(pipeline):
         "checkpoint": str(GOLDEN),
         "revision": "local",
         "weights_sha256": sha256(GOLDEN / "model.safetensors"),
+        "precision": "float32",
     }
     assert record["images_sha256"] == [
         sha256(image_path(pipeline.settings.data_dir, grid_year)) for grid_year in PAIR.grid_years
@@ -278,7 +280,7 @@ def test_a_second_inference_is_skipped_without_loading_the_network(tmp_path, pip
     infer(pipeline, PAIR)
     again = made(tmp_path)
     assert infer(again, PAIR).is_skipped
-    assert "checkpoint" not in again.__dict__
+    assert "model" not in again.__dict__
 
 
 @pytest.mark.parametrize("change", [{"btc_threshold": 0.4}, {"btc_stretch": "B04:0:0.3,B03:0:0.3,B02:0:0.3"}])
@@ -319,6 +321,224 @@ def test_inference_leaves_no_scratch(pipeline):
     assert sorted(path.name for path in pipeline.settings.data_dir.iterdir()) == ["images", "masks", "staging"]
 
 
+# BTC on groups of pairs
+
+
+# Of different earlier years, after which masks are named; the third has nothing to do with 2022.
+ALL_PAIRS = [YearPair(0, 2021, 2022), YearPair(0, 2022, 2023), YearPair(0, 2020, 2023)]
+YEARS = [GridYear(0, year) for year in (2020, 2021, 2022, 2023)]
+
+
+def put(pipeline: Pipeline, grid_year: GridYear, pixels: PixelGrid) -> None:
+    """Store a composite that lies somewhere else than its cell."""
+    cog = pipeline.staging.cog(grid_year)
+    cog.parent.mkdir(parents=True, exist_ok=True)
+    dn, counts = np.full((3, *pixels.shape), 700, np.uint16), np.ones(pixels.shape, np.uint16)
+    write_composite(cog, Composite(pixels, ("B02", "B03", "B04"), dn, counts, Origin("stac", "c")))
+    pipeline.staging.add(grid_year, {"size_bytes": cog.stat().st_size, "sha256": sha256(cog)})
+    store(pipeline, grid_year)
+
+
+def break_rows(pipeline: Pipeline, grid_year: GridYear) -> None:
+    """Spoil the pixels of a stored composite and keep its size, so that it opens and cannot be read."""
+    path = image_path(pipeline.settings.data_dir, grid_year)
+    whole = bytearray(path.read_bytes())
+    whole[-400:] = bytes(400)
+    path.write_bytes(whole)
+
+
+def classes(pipeline: Pipeline, pair: YearPair) -> np.ndarray:
+    with rasterio.open(MaskFiles.beside(mask_path(pipeline.settings.data_dir, pair)).cog) as cog:
+        return cog.read(1)
+
+
+def scratch(pipeline: Pipeline) -> list[str]:
+    return [path.name for path in pipeline.settings.data_dir.rglob("*") if path.name.startswith(".")]
+
+
+def threads_ahead() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ahead"]
+
+
+def test_a_cells_pairs_come_out_as_if_each_were_inferred_alone(tmp_path, pipeline):
+    make_images(pipeline, *YEARS)
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert list(outcomes) == ALL_PAIRS
+    together = [classes(pipeline, pair) for pair in ALL_PAIRS]
+    alone = made(tmp_path, data_dir=tmp_path / "alone")
+    make_images(alone, *YEARS)
+    for pair, found in zip(ALL_PAIRS, together, strict=True):
+        assert infer(alone, pair) == outcomes[pair]
+        assert (classes(alone, pair) == found).all()
+    assert scratch(pipeline) == []
+
+
+def test_groups_of_several_cells_are_each_given_once(pipeline):
+    others = [GridYear(1, 2021), GridYear(1, 2022)]
+    make_images(pipeline, *YEARS, *others)
+    groups = [ALL_PAIRS[:2], [YearPair(1, 2021, 2022)], [], [ALL_PAIRS[2]]]
+    outcomes = list(infer_all(pipeline, groups))
+    assert sorted(pair.btc.id for pair, _ in outcomes) == sorted(pair.btc.id for group in groups for pair in group)
+    assert not any(outcome.is_skipped for _, outcome in outcomes)
+
+
+def test_what_is_stored_already_is_skipped_beside_what_is_not(pipeline):
+    make_images(pipeline, *YEARS)
+    infer(pipeline, ALL_PAIRS[1])
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert {pair: outcome.is_skipped for pair, outcome in outcomes.items()} == {
+        ALL_PAIRS[0]: False, ALL_PAIRS[1]: True, ALL_PAIRS[2]: False,
+    }  # fmt: skip
+
+
+def test_a_year_is_opened_once_for_all_pairs_of_its_group(pipeline, monkeypatch):
+    make_images(pipeline, *YEARS)
+    opened, open_image = [], pipeline.store.open_image
+    monkeypatch.setattr(pipeline.store, "open_image", lambda year: opened.append(year) or open_image(year))
+    list(infer_all(pipeline, [ALL_PAIRS]))
+    assert sorted(opened, key=YEARS.index) == YEARS
+
+
+def test_pairs_without_a_composite_are_told_and_their_neighbours_made(pipeline):
+    make_images(pipeline, YEARS[0], YEARS[1], YEARS[3])
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert str(outcomes[ALL_PAIRS[0]]).startswith("Cell 0, 2022: no whole composite")
+    assert str(outcomes[ALL_PAIRS[1]]).startswith("Cell 0, 2022: no whole composite")
+    assert not outcomes[ALL_PAIRS[2]].is_skipped
+    assert pipeline.store.has_mask(ALL_PAIRS[2], pipeline.recipe)
+    assert not pipeline.store.has_mask(ALL_PAIRS[0], pipeline.recipe)
+
+
+def test_pairs_of_a_broken_composite_are_told_and_their_neighbours_made(pipeline):
+    make_images(pipeline, *YEARS, GridYear(1, 2021), GridYear(1, 2022))
+    break_rows(pipeline, YEARS[2])
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS, [YearPair(1, 2021, 2022)]]))
+    for pair in ALL_PAIRS[:2]:
+        assert isinstance(outcomes[pair], StorageError)
+        assert str(outcomes[pair]).startswith("Cell 0, 2022: the stored composite is broken: ")
+        assert not pipeline.store.has_mask(pair, pipeline.recipe)
+    assert not outcomes[ALL_PAIRS[2]].is_skipped
+    assert not outcomes[YearPair(1, 2021, 2022)].is_skipped
+    assert scratch(pipeline) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PixelGrid(32634, (500_000, 5_000_000, 500_200, 5_000_100)),
+        PixelGrid(32633, (500_010, 5_000_000, 500_210, 5_000_100)),
+        PixelGrid(32633, (500_000, 5_000_000, 500_210, 5_000_100)),
+    ],
+    ids=["another CRS", "shifted", "wider"],
+)
+def test_years_on_different_pixel_grids_are_refused_and_their_neighbours_made(pipeline, other):
+    make_images(pipeline, YEARS[0], YEARS[1], YEARS[3])
+    put(pipeline, YEARS[2], other)
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    for pair, error in ((pair, outcomes[pair]) for pair in ALL_PAIRS[:2]):
+        assert isinstance(error, RasterError)
+        assert str(error).startswith(f"{pair}: the two years lie on different pixel grids: EPSG:3263")
+    assert not outcomes[ALL_PAIRS[2]].is_skipped
+
+
+def test_a_mask_that_cannot_be_stored_fails_its_pair_alone(pipeline, monkeypatch):
+    make_images(pipeline, *YEARS)
+    put_mask = pipeline.store.put_mask
+
+    def refuse_one(pair, files, record):
+        if pair == ALL_PAIRS[1]:
+            raise OSError(28, "No space left on device")
+        put_mask(pair, files, record)
+
+    monkeypatch.setattr(pipeline.store, "put_mask", refuse_one)
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert isinstance(outcomes[ALL_PAIRS[1]], OSError)
+    assert not outcomes[ALL_PAIRS[0]].is_skipped
+    assert not outcomes[ALL_PAIRS[2]].is_skipped
+    assert not pipeline.store.has_mask(ALL_PAIRS[1], pipeline.recipe)
+    assert scratch(pipeline) == []
+
+
+@pytest.mark.parametrize("method", ["__enter__", "write", "finish"])
+def test_a_mask_whose_files_cannot_be_written_fails_its_pair_alone(pipeline, monkeypatch, method):
+    make_images(pipeline, *YEARS)
+    whole, failing = getattr(MaskWriter, method), []
+
+    def fail_for_the_first(writer, *arguments):
+        failing[:] = failing or [writer]
+        if writer is failing[0]:
+            raise OSError(28, "No space left on device")
+        return whole(writer, *arguments)
+
+    monkeypatch.setattr(MaskWriter, method, fail_for_the_first)
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert [isinstance(outcomes[pair], OSError) for pair in ALL_PAIRS] == [True, False, False]
+    assert [pipeline.store.has_mask(pair, pipeline.recipe) for pair in ALL_PAIRS] == [False, True, True]
+    assert scratch(pipeline) == []
+
+
+def test_pairs_of_a_network_that_cannot_be_loaded_are_told_and_no_further_group_is_taken(tmp_path, pipeline):
+    make_images(pipeline, *YEARS, GridYear(0, 2024))
+    put(pipeline, GridYear(0, 2025), PixelGrid(32633, (500_010, 5_000_000, 500_210, 5_000_100)))
+    put(pipeline, GridYear(0, 2026), PixelGrid(32633, (500_010, 5_000_000, 500_210, 5_000_100)))
+    first = [*ALL_PAIRS, YearPair(0, 2024, 2025), YearPair(0, 2025, 2026)]  # of two places, and one between them
+    taken = []
+    groups = (taken.append(number) or group for number, group in enumerate([first, [YearPair(0, 2023, 2024)]]))
+    outcomes = dict(infer_all(made(tmp_path, btc_model_checkpoint="/none"), groups))
+    assert outcomes.keys() == set(first)
+    assert isinstance(outcomes.pop(YearPair(0, 2024, 2025)), RasterError)
+    for pair, error in outcomes.items():
+        assert isinstance(error, CheckpointError)
+        assert str(error).startswith(f"{pair}: BTC_MODEL_CHECKPOINT=/none: no such folder")
+    assert taken == [0]
+
+
+def test_pairs_in_several_places_of_one_group_are_all_made(pipeline):
+    make_images(pipeline, *YEARS[1:3])
+    for year in (2023, 2024):
+        put(pipeline, GridYear(0, year), PixelGrid(32633, (500_010, 5_000_000, 500_310, 5_000_200)))
+    pairs = [YearPair(0, 2021, 2022), YearPair(0, 2023, 2024)]
+    assert not any(outcome.is_skipped for _, outcome in infer_all(pipeline, [pairs]))
+    assert [classes(pipeline, pair).shape for pair in pairs] == [(10, 20), (20, 30)]
+
+
+def test_a_network_that_fails_is_told_and_leaves_nothing(pipeline, monkeypatch):
+    make_images(pipeline, *YEARS)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(pipeline.model.engine, "infer", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(infer_all(pipeline, [ALL_PAIRS]))
+    assert scratch(pipeline) == []
+    assert threads_ahead() == []
+
+
+def test_outcomes_come_while_groups_are_still_taken(tmp_path, pipeline):
+    pipeline = made(tmp_path, btc_batch_size=2)
+    years = [GridYear(0, year) for year in range(2000, 2021)]
+    make_images(pipeline, *years)
+    taken = []
+
+    def groups():
+        for year in range(2000, 2020):
+            taken.append(year)
+            yield [YearPair(0, year, year + 1)]
+
+    with closing(infer_all(pipeline, groups())) as outcomes:
+        first, _ = next(outcomes)
+        assert first == YearPair(0, 2000, 2001)
+        assert pipeline.store.has_mask(first, pipeline.recipe)
+        assert len(taken) < 15
+    assert scratch(pipeline) == []
+    assert threads_ahead() == []
+
+
+def test_no_groups_give_nothing(tmp_path):
+    assert list(infer_all(made(tmp_path, btc_model_checkpoint="/none"), [])) == []
+
+
 # Inventory
 
 
@@ -355,5 +575,5 @@ def test_a_store_that_is_not_there_yet_is_told(tmp_path, pipeline, mode):
 
 
 def test_a_pipeline_opens_what_the_settings_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "open_source", lambda settings: settings.imagery_source)
+    monkeypatch.setattr("eo_tasks.steps.pipeline.open_source", lambda settings: settings.imagery_source)
     assert Pipeline(load_settings(imagery_source="stac")).source == "stac"

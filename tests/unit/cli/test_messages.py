@@ -5,14 +5,11 @@ from pathlib import Path
 import geopandas
 import pytest
 import redis
-from click.testing import CliRunner, Result
 from shapely.geometry import box
 
-from eo_tasks.cli.main import main
 from eo_tasks.state import connection
 from eo_tasks.tasks import context
-
-FAILED, MISUSED = 1, 2
+from tests.command_line import MISUSED, call, complaint
 
 
 @pytest.fixture(autouse=True)
@@ -47,22 +44,6 @@ def grid_file(tmp_path) -> Path:
     path = tmp_path / "grid.gpkg"
     geopandas.GeoDataFrame({"grid_id": ["SI_0", "SI_1"]}, geometry=squares, crs=32633).to_file(path)
     return path
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def complaint(*arguments: object, code: int = FAILED) -> str:
-    """The one line that a command ends with."""
-    result = call(*arguments)
-    assert isinstance(result.exception, SystemExit), f"a traceback: {result.exception!r}"
-    assert result.exit_code == code
-    assert "Traceback" not in result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert lines, result.output
-    assert result.stderr.splitlines()[-1] == lines[0]  # nothing follows
-    return lines[0].removeprefix("Error: ")
 
 
 # Settings

@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio import Affine
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_bounds
 from rio_cogeo.cogeo import cog_validate
 
 from eo_tasks.change import ChangeMap
-from eo_tasks.products.mask import MaskFiles, write_mask_files
-from eo_tasks.raster import PixelGrid
+from eo_tasks.errors import RasterError
+from eo_tasks.products.mask import MaskFiles, MaskWriter, write_mask_files
+from eo_tasks.raster import Frame, PixelGrid
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
@@ -90,3 +92,105 @@ def test_writing_a_mask_again_replaces_it_and_leaves_nothing_beside_it(files):
 def test_writing_a_png_warns_of_nothing(tmp_path, recwarn):
     write_mask_files(MaskFiles.beside(tmp_path / "m.png"), ChangeMap(PIXELS, PROBABILITY, 0.2), {})
     assert not [warning for warning in recwarn if warning.category is NotGeoreferencedWarning]
+
+
+# Strips
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def read(path) -> np.ndarray:
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_strips_make_the_same_files_as_the_whole(tmp_path):
+    pixels = PixelGrid(32633, (500_000, 5_000_000, 503_000, 5_006_000))
+    probability = np.random.default_rng(3).random((600, 300), np.float32)
+    probability[10:20, 5:9] = NAN
+    whole, strips = (MaskFiles.beside(tmp_path / name / "m.png") for name in ("whole", "strips"))
+    write_mask_files(whole, ChangeMap(pixels, probability, 0.2), {})
+    with MaskWriter(strips, pixels.frame, 0.2, {}) as writer:
+        for first, stop in ((0, 1), (1, 400), (400, 600)):
+            writer.write(first, probability[first:stop])
+        assert names(tmp_path) == ["strips", "whole"]
+        assert not any(path.exists() for path in strips.all)
+        writer.finish()
+    for one, other in zip(whole.all, strips.all, strict=True):
+        assert (read(one) == read(other)).all()
+
+
+def test_a_writer_counts_what_is_seen_and_what_changed(tmp_path):
+    with MaskWriter(MaskFiles.beside(tmp_path / "m.png"), PIXELS.frame, 0.2, {}) as writer:
+        writer.write(0, PROBABILITY[:1])
+        assert (writer.seen_px, writer.changed_px) == (4, 2)
+        writer.write(1, PROBABILITY[1:])
+        assert (writer.seen_px, writer.changed_px) == (7, 4)
+
+
+@pytest.mark.parametrize(("threshold", "changed"), [(0.25, 0), (0.2499, 8)])
+def test_a_pixel_on_the_threshold_is_unchanged(tmp_path, threshold, changed):
+    files = MaskFiles.beside(tmp_path / "m.png")
+    with MaskWriter(files, PIXELS.frame, threshold, {}) as writer:
+        writer.write(0, np.full((2, 4), 0.25, np.float32))
+        writer.finish()
+        assert writer.changed_px == changed
+    assert (read(files.cog) == 1).sum() == changed
+
+
+def test_leaving_without_finishing_leaves_no_file_and_the_mask_before(files):
+    before = {path: path.read_bytes() for path in files.all}
+    with MaskWriter(files, PIXELS.frame, 0.2, {}) as writer:
+        writer.write(0, np.ones((2, 4), np.float32))
+    with pytest.raises(ZeroDivisionError), MaskWriter(files, PIXELS.frame, 0.2, {}):
+        raise ZeroDivisionError
+    assert {path: path.read_bytes() for path in files.all} == before
+    assert names(files.png.parent) == sorted(path.name for path in files.all)
+
+
+def test_the_probability_may_be_kept_as_float32_too(tmp_path):
+    path = tmp_path / "float.tiff"
+    with MaskWriter(MaskFiles.beside(tmp_path / "m.png"), PIXELS.frame, 0.2, {"A": "b"}, float_file=path) as writer:
+        writer.write(0, PROBABILITY)
+        writer.finish()
+    with rasterio.open(path) as raster:
+        assert np.array_equal(raster.read(1), PROBABILITY, equal_nan=True)
+        assert np.isnan(raster.nodata)
+        assert (raster.descriptions, raster.tags()["A"]) == (("change_probability",), "b")
+
+
+def test_a_mask_lies_where_its_frame_does_however_it_is_turned(tmp_path):
+    frame = Frame("EPSG:3857", Affine(2, 1, 1000, 1, -2, 2000), 4, 2)
+    files = MaskFiles.beside(tmp_path / "m.png")
+    with MaskWriter(files, frame, 0.2, {}) as writer:
+        writer.write(0, PROBABILITY)
+        writer.finish()
+    for path in (files.cog, files.probability):
+        with rasterio.open(path) as raster:
+            assert (raster.crs.to_epsg(), raster.transform) == (3857, frame.transform)
+
+
+def test_a_mask_of_an_image_that_lies_nowhere_is_written_without_a_warning(tmp_path, recwarn):
+    files = MaskFiles.beside(tmp_path / "m.png")
+    with MaskWriter(files, Frame(None, Affine.identity(), 4, 2), 0.2, {}) as writer:
+        writer.write(0, PROBABILITY)
+        writer.finish()
+    assert not [warning for warning in recwarn if warning.category is NotGeoreferencedWarning]
+    assert read(files.cog).tolist() == [[0, 0, 1, 1], [255, 1, 0, 1]]
+
+
+def test_a_mask_that_does_not_read_back_is_not_published(monkeypatch, files):
+    before = files.png.read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RasterError("does not read back")
+
+    monkeypatch.setattr("eo_tasks.products.mask.copy_as_cog", refuse)
+    with pytest.raises(RasterError), MaskWriter(files, PIXELS.frame, 0.2, {}) as writer:
+        writer.write(0, np.ones((2, 4), np.float32))
+        writer.finish()
+    assert files.png.read_bytes() == before
+    assert names(files.png.parent) == sorted(path.name for path in files.all)

@@ -1,6 +1,6 @@
 """How well change masks agree with the truth."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,29 @@ def score(masks: Iterable[NDArray[np.uint8]], truths: Iterable[NDArray[np.uint8]
         counts += [[(~found & ~real).sum(), (~found & real).sum()], [(found & ~real).sum(), (found & real).sum()]]
     (true_negatives, false_negatives), (false_positives, true_positives) = counts.tolist()
     return Score(true_positives, false_positives, false_negatives, true_negatives)
+
+
+def scores_at(
+    thresholds: Sequence[float], answers: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]]
+) -> dict[float, Score]:
+    """Pool probabilities and truths, and score the masks that each threshold makes of them.
+
+    Args:
+        thresholds: A pixel above one counts as changed.
+        answers: Probability of change, NaN where not seen, and where change is; shape (y, x) both.
+    """
+    levels = np.array(sorted(set(thresholds)), np.float32)
+    counts = np.zeros((len(levels) + 1, 2), np.int64)  # by how many levels lie below the probability, and the truth
+    for probability, truth in answers:
+        seen = ~np.isnan(probability)
+        above = np.searchsorted(levels, probability[seen], side="left")
+        counts += np.bincount(2 * above + truth[seen], minlength=counts.size).reshape(counts.shape)
+    found = counts[::-1].cumsum(axis=0)[::-1][1:].tolist()
+    unchanged, changed = counts.sum(axis=0).tolist()
+    return {
+        threshold: Score(true, false, changed - true, unchanged - false)
+        for threshold, (false, true) in zip(sorted(set(thresholds)), found, strict=True)
+    }
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -1,0 +1,58 @@
+"""Downloading and storing composites."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from eo_tasks.errors import EmptyCompositeError, RasterError, StorageError
+from eo_tasks.grid import GridYear
+from eo_tasks.raster import write_composite
+from eo_tasks.sources import CompositeRequest
+from eo_tasks.steps.pipeline import Outcome, Pipeline
+from eo_tasks.steps.records import image_record
+
+
+def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
+    """Make a grid-year's composite and stage it for the store.
+
+    Raises:
+        EmptyCompositeError: No clear observation exists.
+        SourceError, SourceUnavailableError: As the source says.
+    """
+    if pipeline.store.has_image(grid_year) or pipeline.staging.get(grid_year) is not None:
+        return Outcome(True, {})
+    chosen = pipeline.settings
+    request = CompositeRequest(
+        cell=pipeline.grid.cell(grid_year.grid_id),
+        year=grid_year.year,
+        bands=chosen.composite_bands,
+        months=chosen.composite_months,
+        masked_scl=chosen.masked_scl,
+        max_cloud_cover=chosen.max_cloud_cover,
+    )
+    cog = pipeline.staging.cog(grid_year)
+    cog.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cog.parent, prefix=".fetch-") as scratch:
+        composite = pipeline.source.composite(request, Path(scratch))
+    if composite.pixels != request.pixels:
+        raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {request.pixels}.")
+    if not composite.valid.any():
+        raise EmptyCompositeError(f"{grid_year}: no clear observation in months {chosen.composite_months}.")
+    write_composite(cog, composite)
+    record = image_record(request, composite, cog)
+    pipeline.staging.add(grid_year, record)
+    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+
+
+def store(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
+    """Insert a staged composite into the store.
+
+    Raises:
+        StorageError: Nothing is staged for it.
+    """
+    is_stored, staged = pipeline.store.has_image(grid_year), pipeline.staging.get(grid_year)
+    if staged is None and not is_stored:
+        raise StorageError(f"{grid_year}: no staged composite to store. Enqueue that year again to download it.")
+    if not is_stored and staged is not None:
+        pipeline.store.put_image(grid_year, staged)
+    pipeline.staging.remove(grid_year)
+    return Outcome(is_stored, {})

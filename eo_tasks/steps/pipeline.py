@@ -1,0 +1,87 @@
+"""What one process works with, and what a step says of itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from eo_tasks.errors import GridError
+from eo_tasks.grid import Grid
+from eo_tasks.grid_file import read_grid
+from eo_tasks.settings import Settings
+from eo_tasks.sources import Source, open_source
+from eo_tasks.storage import Record, Staging, Store, open_store
+
+if TYPE_CHECKING:
+    from eo_tasks.btc.model import Model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did.
+
+    Attributes:
+        is_skipped: The output was there already.
+        facts: Small and JSON-ready.
+    """
+
+    is_skipped: bool
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The grid, source, store and network that one process works with, each opened when first needed."""
+
+    settings: Settings
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The grid of ``GRID_FILE``."""
+        path = self.settings.grid_file or self.settings.data_dir / "grid.gpkg"
+        if self.settings.grid_file is None and not path.exists():
+            raise GridError(f"No grid: set GRID_FILE, or make {path} with eo-tasks grid make.")
+        return read_grid(path, self.settings.grid_layer)
+
+    @cached_property
+    def source(self) -> Source:
+        """The source of ``IMAGERY_SOURCE``."""
+        return open_source(self.settings)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of ``PIPELINE_MODE``."""
+        return open_store(self.settings)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Composites between download and store."""
+        return Staging(self.settings.data_dir)
+
+    @cached_property
+    def model(self) -> "Model":
+        """The network of ``BTC_MODEL_CHECKPOINT``, on the device of ``BTC_DEVICE``."""
+        from eo_tasks.btc.model import open_model
+
+        chosen = self.settings
+        return open_model(
+            chosen.btc_model_checkpoint,
+            chosen.btc_model_revision,
+            device=chosen.btc_device,
+            precision=chosen.btc_precision,
+            batch_size=chosen.btc_batch_size,
+            memory_limit_gb=chosen.memory_limit_gb,
+        )
+
+    @cached_property
+    def recipe(self) -> Record:
+        """What decides a mask beside its two composites; a mask of another recipe is stale."""
+        chosen = self.settings
+        return {
+            "checkpoint": chosen.btc_model_checkpoint,
+            "revision": chosen.btc_model_revision,
+            "threshold": chosen.btc_threshold,
+            "window_px": chosen.btc_window_px,
+            "stride_px": chosen.btc_stride_px,
+            "stretch": [[band, *ends] for band, ends in chosen.btc_stretch.items()],  # red, green, blue
+        }
