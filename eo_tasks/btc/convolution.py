@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eo_tasks.btc.dense import Dense
+
 TILE, TAPS = 4, 3
 PATCH = TILE + TAPS - 1  # inputs of a tile along an axis
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity; an error in float32 within twice that of the direct sum
@@ -61,22 +63,23 @@ class Upsampled(nn.Module):
         super().__init__()
         outputs, inputs = weight.shape[:2]
         self.side, self.target = side, target
-        # For each row of the kernel: (input, x tap × output).
-        self.weight = nn.Buffer(weight.permute(2, 1, 3, 0).reshape(TAPS, inputs, TAPS * outputs).contiguous())
+        self.outputs = outputs
+        # For each row of the kernel: (x tap × output, input).
+        self.taps = nn.ModuleList(Dense(row) for row in weight.permute(2, 3, 0, 1).reshape(TAPS, -1, inputs))
         enlarge = shifted_enlargements(side, target)
         self.across = nn.Buffer(enlarge.permute(1, 2, 0).reshape(target, side * TAPS).to(weight.dtype))
         self.down = nn.Buffer(enlarge.permute(1, 0, 2).reshape(target, TAPS * side).to(weight.dtype))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Enlarge and convolve, with zeros around the enlarged map; shapes (image, y, x, channel)."""
-        images, outputs = len(maps), self.weight.shape[-1] // TAPS
+        images = len(maps)
         flat = maps.reshape(-1, maps.shape[-1])
-        across = maps.new_empty(TAPS, images * self.side, self.target, outputs)
-        for tap, weight in enumerate(self.weight):
-            products = (flat @ weight).view(images * self.side, self.side * TAPS, outputs)
-            torch.matmul(self.across, products, out=across[tap])
+        across = maps.new_empty(TAPS, images * self.side, self.target, self.outputs)
+        for tap, row in zip(self.taps, across, strict=True):
+            products = tap(flat).view(images * self.side, self.side * TAPS, self.outputs)
+            torch.matmul(self.across, products, out=row)
         rows = across.view(TAPS, images, self.side, -1).transpose(0, 1).reshape(images, TAPS * self.side, -1)
-        return (self.down @ rows).view(images, self.target, self.target, outputs)
+        return (self.down @ rows).view(images, self.target, self.target, self.outputs)
 
 
 @lru_cache(maxsize=1)

@@ -18,23 +18,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from eo_tasks.btc.convolution import Direct, Upsampled, Winograd
+from eo_tasks.btc.dense import Dense
 from eo_tasks.btc.encoder import PATCH_PX, Features
 from eo_tasks.btc.network import INPUT_PX, BtcNetwork
 
 SIDES = tuple(INPUT_PX // PATCH_PX >> level for level in range(4))
 
 
-class Pointwise(nn.Module):
+def pointwise(module: Any) -> Dense:
     """A 1 × 1 convolution with its BatchNorm and ReLU."""
-
-    def __init__(self, module: Any) -> None:
-        super().__init__()
-        weight, bias = folded(module)
-        self.weight, self.bias = nn.Buffer(weight[:, :, 0, 0].contiguous()), nn.Buffer(bias)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Mix the channels of each pixel."""
-        return functional.linear(maps, self.weight, self.bias).relu_()
+    weight, bias = folded(module)
+    return Dense(weight[:, :, 0, 0], bias, "relu")
 
 
 class Levels(nn.Module):
@@ -71,8 +65,8 @@ class Decoder(nn.Module):
         super().__init__()
         head, hidden = network.decode_head, network.architecture.hidden
         self.scales = tuple(head.pool_scales)
-        self.laterals = nn.ModuleList(Pointwise(module) for module in head.lateral_convs)
-        self.pools = nn.ModuleList(Pointwise(block.layers[1]) for block in head.psp_modules.blocks)
+        self.laterals = nn.ModuleList(pointwise(module) for module in head.lateral_convs)
+        self.pools = nn.ModuleList(pointwise(block.layers[1]) for block in head.psp_modules.blocks)
         deepest = head.in_channels[-1]
         self.bottleneck = Levels(
             head.bottleneck, [deepest, *[hidden] * len(self.scales)], [SIDES[-1], *self.scales], winograd
@@ -81,8 +75,7 @@ class Decoder(nn.Module):
             Levels(module, [hidden], [side], winograd) for module, side in zip(head.fpn_convs, SIDES, strict=False)
         )
         self.fusion = Levels(head.fpn_bottleneck, [hidden] * len(SIDES), list(SIDES), winograd)
-        self.classifier_weight = nn.Buffer(head.classifier.weight.detach()[:, :, 0, 0])
-        self.classifier_bias = nn.Buffer(cast("Tensor", head.classifier.bias).detach())
+        self.classifier = Dense(head.classifier.weight[:, :, 0, 0], head.classifier.bias)
 
     def forward(self, before: Features, after: Features) -> Tensor:
         """Decode pairs.
@@ -103,7 +96,7 @@ class Decoder(nn.Module):
             levels[upper] += enlarge(levels[lower], levels[upper].shape[1])
         refined = [output(level) for output, level in zip(self.outputs, levels, strict=False)]
         fused = self.fusion(*refined, levels[-1])
-        return functional.linear(fused, self.classifier_weight, self.classifier_bias)[..., 0]
+        return cast("Tensor", self.classifier(fused))[..., 0]
 
 
 def folded(module: Any) -> tuple[Tensor, Tensor]:

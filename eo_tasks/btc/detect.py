@@ -11,8 +11,7 @@ from torch import Tensor
 from eo_tasks.btc.engine import Engine
 from eo_tasks.btc.series import Failure, RowsDone, Series, Site, Years, sites
 from eo_tasks.btc.windows import Blend
-from eo_tasks.errors import InferenceError
-from eo_tasks.errors import SettingsError
+from eo_tasks.errors import InferenceError, SettingsError
 from eo_tasks.overlap import ahead
 from eo_tasks.raster import Rgb
 
@@ -41,7 +40,8 @@ class Tiling:
     def __post_init__(self) -> None:
         if not 0 < self.stride_px <= self.window_px:
             raise SettingsError(
-                f"windows of {self.window_px} px every {self.stride_px} px leave gaps: the stride is 1 to {self.window_px}."
+                f"windows of {self.window_px} px every {self.stride_px} px leave gaps: "
+                f"the stride is 1 to {self.window_px}."
             )
 
 
@@ -147,11 +147,16 @@ class _Blends:
         rows[~seen] = np.nan
         return Strip(done.series, pair, done.stop - len(rows), rows, is_last)
 
-    def give_up(self, series: Series, pair: Years, *, is_last: bool) -> None:
-        """Take no more of a pair; ``is_last`` if nothing more comes."""
-        self._blends.pop((series, pair), None)
+    def give_up(self, series: Series, pair: Years, *, is_last: bool) -> bool:
+        """Take no more of a pair; ``is_last`` if nothing more comes.
+
+        Returns:
+            Whether it was not given up before.
+        """
+        was_in_work = self._blends.pop((series, pair), True) is not None
         if not is_last:
             self._blends[series, pair] = None
+        return was_in_work
 
     def _of(self, series: Series, pair: Years) -> Blend | None:
         if (series, pair) not in self._blends:
@@ -163,8 +168,8 @@ def _blended(engine: Engine, pack: Pack, answers: Tensor | None, blends: _Blends
     values = iter(() if answers is None else engine.fetch(answers))
     for item in pack.items:
         if isinstance(item, Failure):
-            blends.give_up(item.series, item.pair, is_last=True)
-            yield item
+            if blends.give_up(item.series, item.pair, is_last=True):
+                yield item
         elif isinstance(item, Site):
             for pair in item.pairs:
                 blends.add(item, pair, next(values))

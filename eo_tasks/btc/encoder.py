@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eo_tasks.btc.dense import Dense
 from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, BtcNetwork
 from eo_tasks.btc.partition import Group, groups, relative_index
 
@@ -56,9 +57,12 @@ class Block(nn.Module):
         self.heads = attention.num_attention_heads
         self.norm_before, self.norm_after = block.layernorm_before, block.layernorm_after
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.qkv_weight = nn.Buffer(torch.cat([projection.weight for projection in projections]).detach())
-        self.qkv_bias = nn.Buffer(torch.cat([projection.bias for projection in projections]).detach())
-        self.out, self.up, self.down = attention.o_proj, block.mlp.fc1, block.mlp.fc2
+        weight, bias = (torch.cat([getattr(one, name) for one in projections]) for name in ("weight", "bias"))
+        self.qkv = Dense(weight, bias)
+        self.filled = nn.Buffer(bias.detach().view(3, 1, self.heads, 1, -1))  # what a filled-up token has
+        self.out = Dense(attention.o_proj.weight, attention.o_proj.bias)
+        self.up = Dense(block.mlp.fc1.weight, block.mlp.fc1.bias, "gelu")
+        self.down = Dense(block.mlp.fc2.weight, block.mlp.fc2.bias)
         table = attention.relative_position_bias.relative_position_bias_table.detach()
         self.biases = nn.ParameterList(
             nn.Parameter(position_bias(table, window, group), requires_grad=False) for group in order.groups
@@ -67,11 +71,10 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor, images: int) -> Tensor:
         """Attend within each segment, then the MLP."""
         tokens = tokens + self.out(self._attend(self.norm_before(tokens), images))
-        hidden = functional.gelu(self.up(self.norm_after(tokens)))
-        return cast("Tensor", tokens + self.down(hidden))
+        return cast("Tensor", tokens + self.down(self.up(self.norm_after(tokens))))
 
     def _attend(self, tokens: Tensor, images: int) -> Tensor:
-        qkv = functional.linear(tokens, self.qkv_weight, self.qkv_bias)
+        qkv = self.qkv(tokens)
         mixed, start = torch.empty_like(tokens), 0
         for group, bias in zip(self.order.groups, self.biases, strict=True):
             segments, length = images * len(group.tokens), len(group.real)
@@ -80,9 +83,7 @@ class Block(nn.Module):
                 qkv[start:end].view(segments, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
             )
             if group.filled:
-                _, filled_key, filled_value = self.qkv_bias.view(3, 1, self.heads, 1, -1).expand(
-                    -1, segments, -1, -1, -1
-                )
+                _, filled_key, filled_value = self.filled.expand(-1, segments, -1, -1, -1)
                 key, value = torch.cat([key, filled_key], dim=2), torch.cat([value, filled_value], dim=2)
             found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
             mixed[start:end].view(segments, length, -1).copy_(found.transpose(1, 2).reshape(segments, length, -1))
@@ -117,7 +118,7 @@ class Stage(nn.Module):
         self.norm = norm
         merging = stage.downsample
         self.merge_norm: nn.LayerNorm | None = None if merging is None else merging.norm
-        self.merge: nn.Linear | None = None if merging is None else merging.reduction
+        self.merge: Dense | None = None if merging is None else Dense(merging.reduction.weight)
 
 
 class Encoder(nn.Module):

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from eo_tasks.btc.dense import pack
 from eo_tasks.btc.encoder import Features
 from eo_tasks.btc.fast import TwoStep
 from eo_tasks.btc.graphs import Replayed
@@ -46,6 +47,8 @@ class Engine:
         self._decode: Callable[..., Tensor] = Replayed(network.decode) if graphs else network.decode
         if device.type == "cpu":
             keep_memory()
+            if isinstance(network, nn.Module):
+                pack(network)
         else:
             torch.backends.cudnn.allow_tf32 = False  # float32 means float32; torch's own products have it off
 

@@ -97,6 +97,6 @@ def _at_network_resolution(model: Model, batch: Sequence[Example], stretch: Stre
     images = [example.images(stretch) for example in batch]
     years = np.stack([year for before, after, _ in images for year in (before, after)])
     pairs = np.arange(len(years)).reshape(-1, 2)
-    found = model.engine.infer(years, pairs, INPUT_PX).cpu().numpy()
+    found = model.engine.fetch(model.engine.infer(years, pairs, INPUT_PX))
     for example, probability, (_, _, seen) in zip(batch, found, images, strict=True):
         yield np.where(enlarged_flags(seen), probability, np.float32(np.nan)), enlarged_flags(example.truth())

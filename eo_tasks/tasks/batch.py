@@ -130,7 +130,7 @@ class Batch:
 
     def postpone(self, error: Exception) -> None:
         """Put off what is not done: the network failed, which may pass."""
-        log.exception("inference failed")
+        log.error("inference failed", exc_info=error)
         for unit in list(self._held):
             self.settle(unit, TransientError(f"{unit}: inference failed ({type(error).__name__}: {error})"))
 

@@ -15,6 +15,7 @@ from eo_tasks.errors import (
     CheckpointError,
     EmptyCompositeError,
     GridError,
+    InferenceError,
     RasterError,
     SettingsError,
     SourceUnavailableError,
@@ -333,7 +334,8 @@ def put(pipeline: Pipeline, grid_year: GridYear, pixels: PixelGrid) -> None:
     """Store a composite that lies somewhere else than its cell."""
     cog = pipeline.staging.cog(grid_year)
     cog.parent.mkdir(parents=True, exist_ok=True)
-    dn, counts = np.full((3, *pixels.shape), 700, np.uint16), np.ones(pixels.shape, np.uint16)
+    dn = np.random.default_rng(grid_year.year).integers(100, 3000, (3, *pixels.shape)).astype(np.uint16)
+    counts = np.ones(pixels.shape, np.uint16)
     write_composite(cog, Composite(pixels, ("B02", "B03", "B04"), dn, counts, Origin("stac", "c")))
     pipeline.staging.add(grid_year, {"size_bytes": cog.stat().st_size, "sha256": sha256(cog)})
     store(pipeline, grid_year)
@@ -343,7 +345,8 @@ def break_rows(pipeline: Pipeline, grid_year: GridYear) -> None:
     """Spoil the pixels of a stored composite and keep its size, so that it opens and cannot be read."""
     path = image_path(pipeline.settings.data_dir, grid_year)
     whole = bytearray(path.read_bytes())
-    whole[-400:] = bytes(400)
+    spoiled = min(len(whole) // 2, 4000)  # of the last block
+    whole[-spoiled:] = bytes(spoiled)
     path.write_bytes(whole)
 
 
@@ -502,17 +505,59 @@ def test_pairs_in_several_places_of_one_group_are_all_made(pipeline):
     assert [classes(pipeline, pair).shape for pair in pairs] == [(10, 20), (20, 30)]
 
 
-def test_a_network_that_fails_is_told_and_leaves_nothing(pipeline, monkeypatch):
+def test_an_answer_that_is_not_a_number_is_told_and_its_pairs_neighbours_made(pipeline, monkeypatch):
     make_images(pipeline, *YEARS)
+    infer_batch = pipeline.model.engine.infer
 
-    def fail(*_: object) -> None:
-        raise RuntimeError("shapes do not match")
+    def spoil_the_first(*arguments):
+        found = infer_batch(*arguments).clone()
+        found[0, 3, 4] = float("nan")
+        return found
 
-    monkeypatch.setattr(pipeline.model.engine, "infer", fail)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
+    monkeypatch.setattr(pipeline.model.engine, "infer", spoil_the_first)
+    outcomes = dict(infer_all(pipeline, [ALL_PAIRS]))
+    assert isinstance(outcomes[ALL_PAIRS[0]], InferenceError)
+    assert str(outcomes[ALL_PAIRS[0]]).startswith("Cell 0, 2021–2022: the network's answer is not a number: ")
+    assert [pipeline.store.has_mask(pair, pipeline.recipe) for pair in ALL_PAIRS] == [False, True, True]
+    assert scratch(pipeline) == []
+
+
+TALL = PixelGrid(32633, (500_000, 5_000_000, 500_200, 5_006_000))  # 20 × 600: many rows of windows, three of blocks
+
+
+def test_a_composite_that_breaks_off_leaves_no_half_mask_while_others_go_on(pipeline):
+    for grid_year in YEARS:
+        put(pipeline, grid_year, TALL)
+    break_rows(pipeline, YEARS[2])
+    for pair, outcome in infer_all(pipeline, [ALL_PAIRS]):
+        if pair == ALL_PAIRS[1]:  # both pairs of 2022 have been told
+            assert isinstance(outcome, StorageError)
+            assert len([name for name in scratch(pipeline) if name.startswith(".mask-")]) == 1  # of the third
+    assert (pair, outcome.is_skipped) == (ALL_PAIRS[2], False)
+    assert scratch(pipeline) == []
+
+
+@pytest.mark.parametrize("done", [0, 3])
+def test_a_network_that_fails_is_told_and_leaves_nothing(tmp_path, pipeline, monkeypatch, done):
+    pipeline = made(tmp_path, btc_batch_size=4)
+    for grid_year in YEARS:
+        put(pipeline, grid_year, TALL)
+    engine, batches = pipeline.model.engine, []
+    infer_batch = engine.infer
+
+    def fail_at_last(*arguments):
+        if len(batches) == done:
+            raise RuntimeError("shapes do not match")
+        batches.append(scratch(pipeline))
+        return infer_batch(*arguments)
+
+    monkeypatch.setattr(engine, "infer", fail_at_last)
+    with pytest.raises(RuntimeError, match="shapes do not match") as caught:
         list(infer_all(pipeline, [ALL_PAIRS]))
+    assert not done or batches[-1] != []
     assert scratch(pipeline) == []
     assert threads_ahead() == []
+    assert caught.value.__traceback__ is not None  # what failed is still held, and what it held
 
 
 def test_outcomes_come_while_groups_are_still_taken(tmp_path, pipeline):

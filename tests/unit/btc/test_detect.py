@@ -1,5 +1,6 @@
 """Series of images to strips of probability, against the plain network on each pair alone."""
 
+import gc
 import threading
 import tracemalloc
 from collections.abc import Iterable
@@ -14,8 +15,8 @@ from eo_tasks.btc.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.pictures import ArrayPicture
 from eo_tasks.btc.resize import enlarged
 from eo_tasks.btc.series import Failure, Series
-from eo_tasks.btc.windows import blend_weight
-from eo_tasks.errors import RasterError, SettingsError
+from eo_tasks.btc.windows import Blend, blend_weight
+from eo_tasks.errors import InferenceError, RasterError, SettingsError
 from tests.networks import ARCHITECTURES, RedNetwork, random_network, structured_windows
 
 CPU = torch.device("cpu")
@@ -282,6 +283,62 @@ def test_a_year_that_breaks_off_fails_its_pairs_and_no_other(plain):
     assert found.keys() == {(None, (0, 2)), ("other", (0, 1))}
     assert np.abs(found[None, (0, 2)] - one_by_one(plain, whole, (0, 2), TILING)).max() < 1e-5
     assert np.abs(found["other", (0, 1)] - one_by_one(plain, other, (0, 1), TILING)).max() < 1e-5
+
+
+def test_the_rows_of_pairs_that_failed_are_not_kept():
+    def places():
+        for number in range(40):
+            whole = series(flat(0, 0, shape=(96, 32)), [(0, 1)], key=number)
+            whole.pictures[1] = BrokenPicture(whole.pictures[1].rgb)
+            yield whole
+
+    parts = detect(Engine(RedNetwork(), CPU, 2), places(), ONE_WINDOW)
+    assert [type(next(parts)) for _ in range(70)] == [Strip, Failure] * 35
+    assert sum(type(kept) is Blend for kept in gc.get_objects()) < 5
+    assert len(list(parts)) == 10
+
+
+class WhiteFails(RedNetwork):
+    """Its answer is not a number where the later year is all red."""
+
+    def decode(self, before, after):
+        return torch.where(after[0][..., 0] == 255, torch.nan, super().decode(before, after))
+
+
+def test_an_answer_that_is_not_a_number_fails_its_pair_alone():
+    years = flat(0, 0, 100, shape=(96, 32))
+    years[1][40:50, 3:9] = 255  # in the second of three windows
+    parts = list(detect(Engine(WhiteFails(), CPU, 3), [series(years, [(0, 1), (0, 2)])], ONE_WINDOW))
+    (failure,) = (part for part in parts if isinstance(part, Failure))
+    assert failure.pair == (0, 1)
+    assert isinstance(failure.error, InferenceError)
+    assert str(failure.error).startswith("the network's answer is not a number: ")
+    assert [(part.first, part.is_last) for part in parts if part is not failure and part.pair == (0, 1)] == [(0, False)]
+    found = collected(part for part in parts if part is not failure and part.pair == (0, 2))
+    assert found[None, (0, 2)] == pytest.approx(np.full((96, 32), 1 / (1 + np.exp(-2))))
+
+
+def test_an_answer_that_is_not_a_number_where_a_year_has_no_data_is_none():
+    years = flat(0, 0, shape=(32, 64))
+    years[1][:, :32] = 255
+    whole = series(years, [(0, 1)], hidden={1: np.s_[:, :32]})
+    found = collected(detect(Engine(WhiteFails(), CPU, 3), [whole], ONE_WINDOW))[None, (0, 1)]
+    assert np.isnan(found).tolist() == [[True] * 32 + [False] * 32] * 32
+
+
+@pytest.mark.parametrize(("white", "error"), [(0, InferenceError), (20, InferenceError), (70, RasterError)])
+def test_a_pair_fails_once_whatever_goes_wrong_with_it(white, error):
+    years = flat(0, 0, 0, shape=(96, 32))
+    years[1][white : white + 6] = 255
+    whole = series(years, [(0, 1), (0, 2)])
+    whole.pictures[1] = BrokenPicture(years[1])
+    places = [whole, series(flat(0, 0), [(0, 1)], key="next")]
+    parts = list(detect(Engine(WhiteFails(), CPU, 2), places, ONE_WINDOW))
+    failures = [part for part in parts if isinstance(part, Failure)]
+    assert [(failure.pair, type(failure.error)) for failure in failures] == [((0, 1), error)]
+    assert collected(part for part in parts if part.series is not whole or 1 not in part.pair).keys() == {
+        (None, (0, 2)), ("next", (0, 1)),
+    }  # fmt: skip
 
 
 def threads_ahead() -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from eo_tasks.btc.checkpoint import load_checkpoint
+from eo_tasks.btc.convolution import Winograd
 from eo_tasks.btc.engine import answer
 from eo_tasks.btc.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.network import BtcNetwork
@@ -173,6 +174,12 @@ def test_few_pixels_of_any_network_change_sides_in_lower_precision(dtype, networ
     pairs = [(structured_windows(4, seed=1), structured_windows(4, seed=2))]
     median_on_threshold = float(np.log(THRESHOLD / (1 - THRESHOLD)))
     assert 0 < flipped(network, dtype, pairs, median_on_threshold) < FLIPS[dtype]
+
+
+@pytest.mark.parametrize(("dtype", "has_winograd"), [(torch.float32, True), (torch.float16, False)])
+def test_convolutions_are_taken_apart_further_in_float32_only(dtype, has_winograd, checkpoint):
+    modules = FastNetwork(checkpoint.network, dtype).modules()
+    assert any(isinstance(module, Winograd) for module in modules) == has_winograd
 
 
 @pytest.mark.parametrize("dtype", list(FLIPS))

@@ -189,8 +189,9 @@ def test_a_mask_that_does_not_read_back_is_not_published(monkeypatch, files):
         raise RasterError("does not read back")
 
     monkeypatch.setattr("eo_tasks.products.mask.copy_as_cog", refuse)
-    with pytest.raises(RasterError), MaskWriter(files, PIXELS.frame, 0.2, {}) as writer:
+    with MaskWriter(files, PIXELS.frame, 0.2, {}) as writer:
         writer.write(0, np.ones((2, 4), np.float32))
-        writer.finish()
+        with pytest.raises(RasterError):
+            writer.finish()
     assert files.png.read_bytes() == before
     assert names(files.png.parent) == sorted(path.name for path in files.all)
