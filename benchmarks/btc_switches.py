@@ -13,10 +13,13 @@ from statistics import median
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
+from torch.nn import functional
 
 from benchmarks import btc
 from benchmarks.measure import Run, in_child, interleaved, ratio, synchronizer
 from benchmarks.networks import (
+    Mixed,
     Work,
     infer,
     our_engine,
@@ -31,7 +34,9 @@ from benchmarks.networks import (
 from eo_tasks.btc import engine as engines
 from eo_tasks.btc.engine import CPU_BATCH, CUDA_BATCH, Engine
 from eo_tasks.btc.model import DTYPES, choose_device, choose_precision
-from eo_tasks.btc.network import BtcNetwork
+from eo_tasks.btc.network.encoder import Features
+from eo_tasks.btc.network.fast import FastNetwork
+from eo_tasks.btc.network.published import INPUT_PX, BtcNetwork
 from eo_tasks.settings import Precision
 
 YEARS = 5
@@ -43,6 +48,7 @@ def main() -> None:
     """Run what the command line asks for."""
     parser = btc.parser(__doc__)
     parser.add_argument("--allocator", choices=("kept", "handed back"), help=argparse.SUPPRESS)
+    parser.add_argument("--openvino", action="store_true", help="also OpenVINO, where it is installed, on a CPU")
     parser.add_argument("--compile", action="store_true", help="also torch.compile, which takes minutes to compile")
     chosen = parser.parse_args()
     device = choose_device(chosen.device)
@@ -54,6 +60,8 @@ def main() -> None:
         print(seconds_with_allocator(source, device, batch_size, work, chosen.allocator))
         return
     runs = variants(source, device, precision, batch_size, work)
+    if chosen.openvino:
+        runs["encoder in OpenVINO"] = partial(infer, with_openvino_encoder(source, batch_size), work)
     if chosen.compile:
         runs |= compiled(source, device, precision, batch_size, work)
     seconds = interleaved(runs, chosen.rounds, synchronizer(device))
@@ -114,6 +122,25 @@ def compiled(
     made._encode = torch.compile(made.network.encode)  # type: ignore[assignment]
     made._decode = torch.compile(made.network.decode)  # type: ignore[assignment]
     return {"torch.compile": partial(infer, made, work)}
+
+
+def with_openvino_encoder(source: BtcNetwork, batch_size: int) -> Engine:
+    """Ours, its encoder converted to OpenVINO, one batch size for all: ``pip install openvino`` first."""
+    import openvino
+
+    ours = FastNetwork(source).eval()
+    half = nn.Identity()
+    half.forward = ours.encode  # type: ignore[method-assign]
+    with torch.no_grad():
+        converted = openvino.convert_model(half, example_input=(torch.zeros(batch_size, INPUT_PX, INPUT_PX, 3),))
+    compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def encode(levels: torch.Tensor) -> Features:
+        count = len(levels)
+        whole = functional.pad(levels, (0, 0, 0, 0, 0, 0, 0, batch_size - count)).numpy()
+        return tuple(torch.from_numpy(array[:count].copy()) for array in compiled([whole]).values())
+
+    return Engine(Mixed(encode, ours.decode, ours), torch.device("cpu"), batch_size)  # type: ignore[arg-type]
 
 
 def is_quick(device: torch.device, precision: Precision) -> bool:

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from eo_tasks.btc.decoder import Decoder
-from eo_tasks.btc.encoder import Features
 from eo_tasks.btc.engine import Engine
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
-from eo_tasks.btc.network import Architecture, BtcNetwork
+from eo_tasks.btc.network.decoder import Decoder
+from eo_tasks.btc.network.encoder import Features
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
+from eo_tasks.btc.network.published import Architecture, BtcNetwork
 
 ARCHITECTURES = {
     "B": Architecture(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 512),

@@ -28,7 +28,7 @@ from torch.nn import functional
 from eo_tasks.btc.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
 from eo_tasks.btc.detect import Tiling
 from eo_tasks.btc.model import Model, compare, make_model
-from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, Architecture, BtcNetwork
+from eo_tasks.btc.network.published import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, Architecture, BtcNetwork
 from eo_tasks.btc.resize import enlarged
 from eo_tasks.raster import Composite, Origin, PixelGrid, to_dn, to_rgb
 from eo_tasks.sample.clouds import NO_DATA

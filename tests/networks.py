@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from eo_tasks.btc.network import Architecture, BtcNetwork
+from eo_tasks.btc.network.published import Architecture, BtcNetwork
 
 # Windows of 12 tokens fill every map up, those of 7 another way; the third is the sample's, which fills none up.
 ARCHITECTURES = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eo_tasks.btc.network import POOL_SCALES, Architecture, BtcNetwork
+from eo_tasks.btc.network.published import POOL_SCALES, Architecture, BtcNetwork
 from eo_tasks.errors import CheckpointError
 from eo_tasks.files import sha256
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eo_tasks.btc.dense import pack
-from eo_tasks.btc.encoder import Features
-from eo_tasks.btc.fast import TwoStep
 from eo_tasks.btc.graphs import Replayed
-from eo_tasks.btc.network import INPUT_PX, Architecture
+from eo_tasks.btc.network.dense import pack
+from eo_tasks.btc.network.encoder import Features
+from eo_tasks.btc.network.fast import TwoStep
+from eo_tasks.btc.network.published import INPUT_PX, Architecture
 from eo_tasks.btc.resize import enlarged, reduced
 from eo_tasks.errors import DeviceError
 

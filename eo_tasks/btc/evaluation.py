@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from eo_tasks.btc.detect import Tiling
 from eo_tasks.btc.examples import Example
 from eo_tasks.btc.model import Model, compare
-from eo_tasks.btc.network import INPUT_PX
+from eo_tasks.btc.network.published import INPUT_PX
 from eo_tasks.btc.rasters import Stretch
 from eo_tasks.score import Score, scores_at
 from eo_tasks.settings import STRETCH

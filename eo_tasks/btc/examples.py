@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 
-from eo_tasks.btc.network import INPUT_PX
+from eo_tasks.btc.network.published import INPUT_PX
 from eo_tasks.btc.rasters import Stretch, colour_bands, open_anywhere, open_picture, require_one_form
 from eo_tasks.errors import RasterError
 from eo_tasks.raster import Rgb

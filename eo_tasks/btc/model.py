@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from eo_tasks.btc.checkpoint import Checkpoint, load_checkpoint
 from eo_tasks.btc.detect import Tiling, detect
 from eo_tasks.btc.engine import CPU_BATCH, CUDA_BATCH, Engine, fitting_batch
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.pictures import ArrayPicture
 from eo_tasks.btc.series import Failure, Series
 from eo_tasks.errors import RasterError, SettingsError

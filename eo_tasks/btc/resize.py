@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from eo_tasks.btc.network import INPUT_PX
+from eo_tasks.btc.network.published import INPUT_PX
 
 COEFFICIENT_BITS = 11  # OpenCV, imgproc/src/resize.cpp: INTER_RESIZE_COEF_BITS
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from eo_tasks.btc.checkpoint import DERIVED, Checkpoint
 from eo_tasks.btc.engine import answer, is_out_of_memory
 from eo_tasks.btc.model import make_model
-from eo_tasks.btc.network import Architecture
+from eo_tasks.btc.network.published import Architecture
 from eo_tasks.settings import THRESHOLD, Precision
 
 LIMIT = 1e-4  # logits

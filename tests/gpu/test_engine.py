@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from eo_tasks.btc.checkpoint import Checkpoint, load_checkpoint
 from eo_tasks.btc.engine import Engine
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.resize import enlarged
 from tests.networks import ARCHITECTURES, random_network, structured_windows
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from redis import Redis
 
@@ -34,6 +35,24 @@ def test_worker_touches_its_heartbeat_file_while_it_lives_and_removes_it_when_it
         os.kill(worker.pid, signal.SIGTERM)
         assert worker.wait(DEADLINE_S) == 0
         assert not heartbeat.exists()
+
+
+def test_gpu_worker_is_ready_when_its_process_has_loaded_the_network_and_only_that_has_torch(
+    sample_environment: dict[str, str], redis: Redis, tmp_path: Path
+) -> None:
+    with system(sample_environment, tmp_path / "logs") as running:
+        running.start("worker", GPU)
+        wait_for(redis, lambda: "ready." in running.logs(), DEADLINE_S, running.logs)
+        log = (tmp_path / "logs" / "worker.log").read_text()
+        parent = psutil.Process(running.processes["worker"].pid)
+        with_torch = {process.pid for process in (parent, *parent.children()) if has_torch(process)}
+        assert parent.pid not in with_torch  # nothing that could touch CUDA before the process is made
+        assert len(with_torch) == 1
+    assert 0 <= log.find("BTC network loaded: ") < log.find("ready.")
+
+
+def has_torch(process: psutil.Process) -> bool:
+    return "libtorch" in Path(f"/proc/{process.pid}/maps").read_text()
 
 
 def test_cpu_and_control_workers_need_no_torch() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from eo_tasks.btc.checkpoint import Checkpoint, load_checkpoint
-from eo_tasks.btc.network import BtcNetwork
+from eo_tasks.btc.network.published import BtcNetwork
 from tests.networks import ARCHITECTURES, random_network
 
 ROOT = Path(__file__).resolve().parents[3]

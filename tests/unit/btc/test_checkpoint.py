@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,6 +250,22 @@ def test_a_hub_id_is_downloaded_and_its_commit_recorded(hub, tmp_path, golden_fo
     loaded = load_checkpoint(HUB_ID, "v1")
     assert asked == [(HUB_ID, "model.safetensors", "v1")]
     assert (loaded.name, loaded.revision) == (HUB_ID, "8666e51")
+
+
+def test_a_checkpoint_in_the_hubs_cache_loads_without_a_network(tmp_path, golden_folder):
+    """In a process of its own: the hub's client reads where its cache is when it is imported."""
+    commit = "8666e51" + "0" * 33
+    cached = tmp_path / "hub" / "models--blaz-r--BTC-B_oscd96"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text(commit)
+    shutil.copytree(golden_folder, cached / "snapshots" / commit)
+    code = (
+        "from eo_tasks.btc.checkpoint import load_checkpoint; "
+        f"loaded = load_checkpoint('{HUB_ID}'); print(loaded.revision, loaded.network.architecture.embed_dim)"
+    )
+    offline = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run([sys.executable, "-c", code], env=offline, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [commit, "8"], done.stderr
 
 
 RESPONSE = SimpleNamespace(headers={}, request=None)

@@ -11,7 +11,7 @@ import torch
 
 from eo_tasks.btc.detect import Strip, Tiling, detect, packs
 from eo_tasks.btc.engine import Engine, answer
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.pictures import ArrayPicture
 from eo_tasks.btc.resize import enlarged
 from eo_tasks.btc.series import Failure, Series

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from eo_tasks.btc.engine import PROCESS_BYTES, Engine, answer, fitting_batch, is_out_of_memory, keep_memory
-from eo_tasks.btc.fast import PlainNetwork
-from eo_tasks.btc.network import Architecture
+from eo_tasks.btc.network.fast import PlainNetwork
+from eo_tasks.btc.network.published import Architecture
 from eo_tasks.errors import DeviceError
 from tests.networks import RedNetwork, structured_windows
 

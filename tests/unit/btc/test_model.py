@@ -6,7 +6,6 @@ import torch
 
 from eo_tasks.btc.detect import Tiling
 from eo_tasks.btc.engine import PROCESS_BYTES
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.model import (
     Model,
     choose_device,
@@ -17,6 +16,7 @@ from eo_tasks.btc.model import (
     open_model,
     weight_bytes,
 )
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
 from eo_tasks.btc.resize import cover
 from eo_tasks.errors import CheckpointError, RasterError, SettingsError
 from eo_tasks.files import sha256

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 from eo_tasks.btc import verify as verifying
-from eo_tasks.btc.fast import FastNetwork
+from eo_tasks.btc.network.fast import FastNetwork
 from eo_tasks.btc.verify import verify, year_windows
 from eo_tasks.settings import Precision
 

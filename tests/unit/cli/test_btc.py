@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from eo_tasks.btc.fast import FastNetwork
+from eo_tasks.btc.network.fast import FastNetwork
 from tests.command_line import MISUSED, call, complaint
 from tests.images import PLACE, read_image, write_image
 

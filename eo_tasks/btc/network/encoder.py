@@ -1,4 +1,4 @@
-"""The Swin encoder of ``network.BtcNetwork``, computed without the work that has no effect.
+"""The Swin encoder of ``published.BtcNetwork``, computed without the work that has no effect.
 
 Exact rearrangements of the same arithmetic:
 
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eo_tasks.btc.dense import Dense
-from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, BtcNetwork
-from eo_tasks.btc.partition import Group, groups, relative_index
+from eo_tasks.btc.network.dense import Dense
+from eo_tasks.btc.network.partition import Group, groups, relative_index
+from eo_tasks.btc.network.published import IMAGENET_MEAN, IMAGENET_STD, INPUT_PX, BtcNetwork
 
 PATCH_PX = 4
 Features = tuple[Tensor, ...]
@@ -75,20 +75,19 @@ class Block(nn.Module):
 
     def _attend(self, tokens: Tensor, images: int) -> Tensor:
         qkv = self.qkv(tokens)
-        mixed, start = torch.empty_like(tokens), 0
+        mixed, start = [], 0
         for group, bias in zip(self.order.groups, self.biases, strict=True):
             segments, length = images * len(group.tokens), len(group.real)
             end = start + segments * length
-            query, key, value = (
-                qkv[start:end].view(segments, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-            )
+            parts = qkv[start:end].view(segments, length, 3 * self.heads, -1).transpose(1, 2)
+            query, key, value = parts.split(self.heads, dim=1)
             if group.filled:
                 _, filled_key, filled_value = self.filled.expand(-1, segments, -1, -1, -1)
                 key, value = torch.cat([key, filled_key], dim=2), torch.cat([value, filled_value], dim=2)
             found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-            mixed[start:end].view(segments, length, -1).copy_(found.transpose(1, 2).reshape(segments, length, -1))
+            mixed.append(found.transpose(1, 2).reshape(segments * length, -1))
             start = end
-        return mixed
+        return torch.cat(mixed) if len(mixed) > 1 else mixed[0]
 
 
 def position_bias(table: Tensor, window: int, group: Group) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eo_tasks.btc.convolution import Direct, Upsampled, Winograd, shifted_enlargements, winograd_matrices
+from eo_tasks.btc.network.convolution import Direct, Upsampled, Winograd, shifted_enlargements, winograd_matrices
 
 EXACT = 1e-11
 

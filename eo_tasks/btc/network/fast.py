@@ -6,9 +6,9 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from eo_tasks.btc.decoder import Decoder
-from eo_tasks.btc.encoder import Encoder, Features
-from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD, Architecture, BtcNetwork
+from eo_tasks.btc.network.decoder import Decoder
+from eo_tasks.btc.network.encoder import Encoder, Features
+from eo_tasks.btc.network.published import IMAGENET_MEAN, IMAGENET_STD, Architecture, BtcNetwork
 
 
 class TwoStep(Protocol):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eo_tasks.btc.dense import Dense
+from eo_tasks.btc.network.dense import Dense
 
 TILE, TAPS = 4, 3
 PATCH = TILE + TAPS - 1  # inputs of a tile along an axis

@@ -26,6 +26,11 @@ class Dense(nn.Module):
         self.activation = activation
         self._packed: Tensor | None = None
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether ``pack`` was called."""
+        return self._packed is not None
+
     def pack(self) -> None:
         """Lay the weights out for oneDNN, once, and give up their plain form: for float32 on a CPU.
 
@@ -52,5 +57,5 @@ def pack(module: nn.Module) -> None:
     """Pack every dense layer below ``module``, where this build of torch can."""
     if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):  # type: ignore[no-untyped-call]
         for layer in module.modules():
-            if isinstance(layer, Dense) and layer.weight.dtype is torch.float32:
+            if isinstance(layer, Dense) and not layer.is_packed and layer.weight.dtype is torch.float32:
                 layer.pack()

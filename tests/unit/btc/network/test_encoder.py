@@ -8,10 +8,10 @@ from torch import nn
 from transformers.models.swin.modeling_swin import SwinPatchMerging
 
 from eo_tasks.btc.checkpoint import load_checkpoint
-from eo_tasks.btc.encoder import Encoder, Order, fold_normalisation, merged_tokens, position_bias
-from eo_tasks.btc.fast import PlainNetwork
-from eo_tasks.btc.network import IMAGENET_MEAN, IMAGENET_STD
-from eo_tasks.btc.partition import Group, groups
+from eo_tasks.btc.network.encoder import Encoder, Order, fold_normalisation, merged_tokens, position_bias
+from eo_tasks.btc.network.fast import PlainNetwork
+from eo_tasks.btc.network.partition import Group, groups
+from eo_tasks.btc.network.published import IMAGENET_MEAN, IMAGENET_STD
 from tests.networks import structured_windows
 
 TOLERANCE = 1e-4  # features; measured 1e-5

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from eo_tasks.btc.decoder import SIDES, Decoder, average, folded
-from eo_tasks.btc.fast import PlainNetwork
+from eo_tasks.btc.network.decoder import SIDES, Decoder, average, folded
+from eo_tasks.btc.network.fast import PlainNetwork
 
 TOLERANCE = 1e-4  # logits; measured 1e-5
 

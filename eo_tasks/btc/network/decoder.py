@@ -1,4 +1,4 @@
-"""The UPerNet decoder of ``network.BtcNetwork``, with its BatchNorms folded and its convolutions taken apart.
+"""The UPerNet decoder of ``published.BtcNetwork``, with its BatchNorms folded and its convolutions taken apart.
 
 Exact rearrangements of the same arithmetic:
 
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eo_tasks.btc.convolution import Direct, Upsampled, Winograd
-from eo_tasks.btc.dense import Dense
-from eo_tasks.btc.encoder import PATCH_PX, Features
-from eo_tasks.btc.network import INPUT_PX, BtcNetwork
+from eo_tasks.btc.network.convolution import Direct, Upsampled, Winograd
+from eo_tasks.btc.network.dense import Dense
+from eo_tasks.btc.network.encoder import PATCH_PX, Features
+from eo_tasks.btc.network.published import INPUT_PX, BtcNetwork
 
 SIDES = tuple(INPUT_PX // PATCH_PX >> level for level in range(4))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from eo_tasks.btc.checkpoint import load_checkpoint
-from eo_tasks.btc.network import Architecture
+from eo_tasks.btc.network.published import Architecture
 
 TOLERANCE = 1e-4  # logits; measured 2e-5 on this network
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)

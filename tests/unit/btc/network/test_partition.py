@@ -5,7 +5,7 @@ import torch
 from transformers import SwinConfig
 from transformers.models.swin.modeling_swin import SwinLayer, SwinRelativePositionBias, window_partition
 
-from eo_tasks.btc.partition import Span, groups, relative_index, spans
+from eo_tasks.btc.network.partition import Span, groups, relative_index, spans
 
 MAPS = [
     (side, window, shift) for side in (64, 32, 16, 8) for window in (12, 7, 8) for shift in sorted({0, window // 2})

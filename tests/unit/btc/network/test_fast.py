@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from eo_tasks.btc.checkpoint import load_checkpoint
-from eo_tasks.btc.convolution import Winograd
 from eo_tasks.btc.engine import answer
-from eo_tasks.btc.fast import FastNetwork, PlainNetwork
-from eo_tasks.btc.network import BtcNetwork
+from eo_tasks.btc.network.convolution import Winograd
+from eo_tasks.btc.network.fast import FastNetwork, PlainNetwork
+from eo_tasks.btc.network.published import BtcNetwork
 from eo_tasks.btc.resize import enlarged
 from tests.networks import structured_windows
 
