@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.measure import (
     MATMUL_FLOPS,
@@ -148,7 +149,7 @@ def gflop_per_pair(source: BtcNetwork, name: str, work: Work) -> float:
     """Billions of operations in products and convolutions, counted on networks whose layers are not packed."""
     network = PlainNetwork(source) if name == "plain" else FastNetwork(source)
     levels = torch.zeros(1, INPUT_PX, INPUT_PX, 3, device=next(source.parameters()).device)
-    with torch.inference_mode():
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):  # which the counter sees
         features = network.encode(levels)
         encoding, decoding = (
             flops(run) for run in (partial(network.encode, levels), partial(network.decode, features, features))

@@ -129,10 +129,11 @@ def with_openvino_encoder(source: BtcNetwork, batch_size: int) -> Engine:
     import openvino
 
     ours = FastNetwork(source).eval()
-    half = nn.Identity()
+    half, levels = nn.Identity(), torch.zeros(batch_size, INPUT_PX, INPUT_PX, 3)
     half.forward = ours.encode  # type: ignore[method-assign]
     with torch.no_grad():
-        converted = openvino.convert_model(half, example_input=(torch.zeros(batch_size, INPUT_PX, INPUT_PX, 3),))
+        ours.encode(levels)  # the indices of this batch size are worked out, and so not traced
+        converted = openvino.convert_model(half, example_input=(levels,))
     compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def encode(levels: torch.Tensor) -> Features:

@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+import pytest
 from redis import Redis
+
+from eo_tasks.settings import current_settings, override_environment
+from eo_tasks.state.ledger import Ledger
 
 CONTROL = ("-A", "beat", "worker", "-n", "control@%h")
 CPU = ("-A", "workers.cpu", "worker", "-n", "cpu@%h")
@@ -85,3 +89,25 @@ def wait_for(redis: Redis, condition: Callable[[], bool], deadline_s: float, exp
             remaining = end - monotonic()
             assert remaining > 0, f"not within {deadline_s:g} s\n{explain()}"
             changes.get_message(timeout=min(remaining, 5))
+
+
+@contextmanager
+def this_process(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """Point the test's own process at an environment, as a worker is; gives its ledger."""
+    for name in environment:
+        monkeypatch.setenv(name, environment[name])
+    override_environment({})
+    from eo_tasks import celery as eo_celery
+    from eo_tasks.tasks import context
+
+    eo_celery.configure(eo_celery.app, current_settings())
+    shared = (context.pipeline, context.state_redis, context.broker_redis, context.ledger)
+    for made in shared:
+        made.cache_clear()
+    yield context.ledger()
+    context.state_redis().close()
+    context.broker_redis().close()
+    eo_celery.app.close()
+    for made in shared:
+        made.cache_clear()
+    current_settings.cache_clear()

@@ -17,7 +17,7 @@ from eo_tasks.celery import BTC, app
 from eo_tasks.errors import DeviceError, TransientError
 from eo_tasks.grid import YearPair
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Lease, Ledger
+from eo_tasks.state.ledger import Lease, Ledger, State
 from eo_tasks.state.queues import next_ids
 from eo_tasks.steps import Outcome, infer_all
 from eo_tasks.tasks.context import broker_redis, pipeline
@@ -64,16 +64,19 @@ def infer_batch(task: Task, pair: YearPair) -> dict[str, Any]:
 
 
 def result_of_another_delivery(ledger: Ledger, unit: Unit) -> dict[str, Any]:
-    """The stored result of a unit that another task's batch has done.
+    """End as the unit did in another task's batch, so that its own task shows the same.
 
     Raises:
-        Ignore: It is not done.
+        Ignore: It has not ended.
+        Exception: It failed.
     """
-    if not ledger.entry(unit).state.is_done:
-        raise Ignore
-    stored = app.AsyncResult(unit.id)
-    found = stored.result if stored.state == states.SUCCESS else None
-    return found if isinstance(found, dict) else {"unit": unit.id, "state": "completed"}
+    state, stored = ledger.entry(unit).state, app.AsyncResult(unit.id)
+    if state.is_done:
+        found = stored.result if stored.state == states.SUCCESS else None
+        return found if isinstance(found, dict) else {"unit": unit.id, "state": "completed"}
+    if state is State.FAILED and stored.state == states.FAILURE and isinstance(stored.result, Exception):
+        raise stored.result
+    raise Ignore
 
 
 class Batch:

@@ -4,20 +4,25 @@ import json
 import os
 import re
 import signal
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import mktime, strptime
+from types import SimpleNamespace
 
 import pytest
+from celery.exceptions import Ignore, Retry
 from redis import Redis
 
+from eo_tasks.errors import DeviceError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Ledger, Limits, State
+from eo_tasks.state.ledger import Entry, Ledger, Limits, State
 from eo_tasks.state.queues import next_ids
+from eo_tasks.steps import Outcome
 from eo_tasks.storage.layout import image_path
 from eo_tasks.units import Stage
 from tests.painted import paint
-from tests.system import CONTROL, GPU, System, celery, system, wait_for
+from tests.system import CONTROL, GPU, System, celery, system, this_process, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -92,8 +97,13 @@ def test_a_broken_composite_fails_its_own_pairs_and_no_other(
     with system(country, tmp_path / "logs") as running:
         enqueue(country, tmp_path, running, redis)
         running.start("gpu", GPU)
-        wait_for(redis, lambda: len(results(redis)) == len(PAIRS), DEADLINE_S, running.logs)
-    bad = YearPair(1, 2022, 2023)
+        bad = YearPair(1, 2022, 2023)
+
+        def is_delivered() -> bool:  # its own message, after the batch in which it failed
+            log = (tmp_path / "logs" / "gpu.log").read_text()
+            return len(results(redis)) == len(PAIRS) and f"[{bad.btc.id}] raised expected: StorageError" in log
+
+        wait_for(redis, is_delivered, DEADLINE_S, running.logs)
     states = {unit: entry.state for unit, entry in ledger.entries(pair.btc for pair in PAIRS).items()}
     assert states.pop(bad.btc) is State.FAILED
     assert set(states.values()) == {State.COMPLETED}
@@ -118,6 +128,82 @@ def test_a_worker_that_is_told_to_stop_gives_back_what_it_claimed(
         entries = ledger.entries(pair.btc for pair in PAIRS).values()
     assert not ledger.leased(pair.btc for pair in PAIRS)
     assert not [entry for entry in entries if entry.state is State.STARTED or entry.deaths]
+
+
+# What no real worker does on demand: the task in this process, with a network that fails
+
+TASK = SimpleNamespace(request=SimpleNamespace(hostname="gpu@test"))
+CELL_PAIRS = PAIRS[:2]
+
+
+@pytest.fixture
+def at_work(
+    environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[BaseException], Ledger]]:
+    """Run the task of a cell's first pair, whose second one waits, with an inference that raises."""
+    with this_process(environment, monkeypatch) as ledger:
+        from eo_tasks.tasks import batch
+        from eo_tasks.tasks.send import send
+
+        def run(error: BaseException) -> Ledger:
+            def failing(_: object, groups: Iterable[list[YearPair]]) -> Iterator[tuple[YearPair, Outcome]]:
+                taken = next(iter(groups))
+                assert taken == CELL_PAIRS
+                raise error
+                yield
+
+            monkeypatch.setattr(batch, "infer_all", failing)
+            for pair in CELL_PAIRS:
+                send(pair.btc)
+            batch.infer_batch(TASK, CELL_PAIRS[0])
+            return ledger
+
+        yield run
+
+
+def entries_of(redis: Redis) -> list[Entry]:
+    return list(Ledger(redis, Limits()).entries(pair.btc for pair in CELL_PAIRS).values())
+
+
+def test_a_network_that_fails_puts_off_every_unit_in_work(
+    at_work: Callable[[BaseException], Ledger], redis: Redis
+) -> None:
+    with pytest.raises(Retry):
+        at_work(RuntimeError("no such kernel"))
+    for entry in entries_of(redis):
+        assert entry.state is State.RETRYING
+        assert "inference failed (RuntimeError: no such kernel)" in entry.error
+        assert entry.due > entry.since
+
+
+def test_a_device_that_fails_ends_the_process_so_that_a_new_one_takes_its_place(
+    at_work: Callable[[BaseException], Ledger], redis: Redis
+) -> None:
+    with pytest.raises(SystemExit):
+        at_work(DeviceError("cuda: an illegal memory access was encountered"))
+    assert {entry.state for entry in entries_of(redis)} == {State.RETRYING}
+    assert not Ledger(redis, Limits()).leased(pair.btc for pair in CELL_PAIRS)
+
+
+def test_a_process_that_is_told_to_stop_gives_back_its_units_unblamed(
+    at_work: Callable[[BaseException], Ledger], redis: Redis
+) -> None:
+    with pytest.raises(SystemExit):
+        at_work(SystemExit(0))
+    assert {(entry.state, entry.deaths, entry.error) for entry in entries_of(redis)} == {(State.RETRYING, 0, "")}
+    assert not Ledger(redis, Limits()).leased(pair.btc for pair in CELL_PAIRS)
+
+
+def test_a_message_of_a_unit_that_another_worker_holds_ends_without_a_result(
+    environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with this_process(environment, monkeypatch) as ledger:
+        from eo_tasks.tasks.batch import infer_batch
+
+        ledger.enqueue(UNIT)
+        ledger.begin(UNIT, "another", "gpu@other")
+        with pytest.raises(Ignore):
+            infer_batch(TASK, PAIRS[0])
 
 
 # The ledger's and the queue's part, without a worker

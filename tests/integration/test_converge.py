@@ -9,9 +9,10 @@ from redis import Redis
 
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.sample import Sample
-from eo_tasks.settings import current_settings, override_environment
+from eo_tasks.settings import current_settings
 from eo_tasks.state.ledger import Ledger, State
 from eo_tasks.state.queues import queued_ids
+from tests.system import this_process
 
 pytestmark = pytest.mark.integration
 
@@ -21,23 +22,8 @@ DOWNLOAD = GridYear(463, 2021).download
 @pytest.fixture
 def ledger(sample_environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     """The ledger of this process, which is pointed at the test's Redis and DATA_DIR."""
-    for name in sample_environment:
-        monkeypatch.setenv(name, sample_environment[name])
-    override_environment({})
-    from eo_tasks import celery
-    from eo_tasks.tasks import context
-
-    celery.configure(celery.app, current_settings())
-    shared = (context.pipeline, context.state_redis, context.broker_redis, context.ledger)
-    for made in shared:
-        made.cache_clear()
-    yield context.ledger()
-    context.state_redis().close()
-    context.broker_redis().close()
-    celery.app.close()
-    for made in shared:
-        made.cache_clear()
-    current_settings.cache_clear()
+    with this_process(sample_environment, monkeypatch) as made:
+        yield made
 
 
 def queued(broker: Redis) -> set[str]:
