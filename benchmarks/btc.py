@@ -26,6 +26,7 @@ from benchmarks.measure import (
     Run,
     describe_machine,
     flops,
+    forget_peak,
     in_child,
     interleaved,
     peak_mb,
@@ -175,13 +176,14 @@ def ceilings_named(ceilings: dict[str, Run]) -> dict[str, Run]:
 
 
 def peak(architecture: str, device: torch.device, precision: Precision, batch_size: int, which: str) -> float:
-    """The most memory that one of the two takes in this process, MB."""
+    """The most memory that this process takes while one of the two infers, MB."""
     source = random_network(architecture)
     if which == "plain":
         engine, work = plain_engine(source, device), pairs_alone(1)
     else:
         engine, work = our_engine(source, device, batch_size, DTYPES[precision]), series(5, 2 * batch_size)
     del source
+    forget_peak(device)
     infer(engine, work)
     synchronizer(device)()
     return peak_mb(device)

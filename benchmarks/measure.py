@@ -1,5 +1,6 @@
 """Interleaved timing, what the machine is, and the most it could do."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -80,6 +81,15 @@ def in_child(module: str, *arguments: str) -> str:
     """The last line that ``python -m module`` prints in a process of its own."""
     done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip().splitlines()[-1]
+
+
+def forget_peak(device: torch.device) -> None:
+    """Count the peak from now on: what it took to make a network ready is over."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # man proc_pid_clear_refs: resets VmHWM
 
 
 def peak_mb(device: torch.device) -> float:

@@ -20,7 +20,7 @@ from eo_tasks.btc.pictures import ArrayPicture
 from eo_tasks.btc.series import Failure, Series
 from eo_tasks.errors import RasterError, SettingsError
 from eo_tasks.raster import Rgb
-from eo_tasks.settings import Device, Precision
+from eo_tasks.settings import Device, Precision, Settings
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,19 @@ def open_model(
     checkpoint = load_checkpoint(name, revision)
     made_in = Precision.FLOAT32 if is_plain else choose_precision(precision, chosen)
     return make_model(checkpoint, chosen, made_in, batch_size, memory_limit_gb, is_plain=is_plain)
+
+
+def configured_model(settings: Settings, *, is_plain: bool = False) -> Model:
+    """The network that the settings name; ``open_model`` says what can be wrong with it."""
+    return open_model(
+        settings.btc_model_checkpoint,
+        settings.btc_model_revision,
+        device=settings.btc_device,
+        precision=settings.btc_precision,
+        batch_size=settings.btc_batch_size,
+        memory_limit_gb=settings.memory_limit_gb,
+        is_plain=is_plain,
+    )
 
 
 def make_model(

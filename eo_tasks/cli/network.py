@@ -65,16 +65,8 @@ def open_chosen(settings: Settings, *, is_plain: bool) -> "Model":
         CheckpointError: The checkpoint cannot be used.
     """
     with torch_needed():
-        from eo_tasks.btc.model import open_model
-    return open_model(
-        settings.btc_model_checkpoint,
-        settings.btc_model_revision,
-        device=settings.btc_device,
-        precision=settings.btc_precision,
-        batch_size=settings.btc_batch_size,
-        memory_limit_gb=settings.memory_limit_gb,
-        is_plain=is_plain,
-    )
+        from eo_tasks.btc.model import configured_model
+    return configured_model(settings, is_plain=is_plain)
 
 
 @contextmanager

@@ -61,17 +61,9 @@ class Pipeline:
     @cached_property
     def model(self) -> "Model":
         """The network of ``BTC_MODEL_CHECKPOINT``, on the device of ``BTC_DEVICE``."""
-        from eo_tasks.btc.model import open_model
+        from eo_tasks.btc.model import configured_model
 
-        chosen = self.settings
-        return open_model(
-            chosen.btc_model_checkpoint,
-            chosen.btc_model_revision,
-            device=chosen.btc_device,
-            precision=chosen.btc_precision,
-            batch_size=chosen.btc_batch_size,
-            memory_limit_gb=chosen.memory_limit_gb,
-        )
+        return configured_model(self.settings)
 
     @cached_property
     def recipe(self) -> Record:
