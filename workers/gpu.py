@@ -7,6 +7,7 @@ loads the network before the worker is ready.
 import logging
 from typing import Any
 
+import rasterio
 from celery.signals import worker_process_init
 
 from eo_tasks.celery import BTC, app, queue
@@ -15,6 +16,7 @@ from eo_tasks.steps import clear_scratch
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
 from workers.ready import announce, wait_for_process
+from workers.resources import GDAL, gdal_cache_mb
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ app.conf.task_queues = [queue(BTC)]
 @worker_process_init.connect
 def load_network(**_: Any) -> None:
     """Load the network once per process, on its device; the worker is ready when that is done."""
-    clear_scratch(pipeline().settings.data_dir)
+    settings = pipeline().settings
+    rasterio.Env(GDAL_CACHEMAX=gdal_cache_mb(settings, 1), **GDAL).__enter__()  # for the life of this process
+    clear_scratch(settings.data_dir)
     try:
         model = pipeline().model
     except EOTasksError as error:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rasterio import Env
 from rich.console import Console
 from rich.table import Table
 
@@ -82,10 +83,12 @@ def compare(
         from eo_tasks.btc.detect import Tiling
         from eo_tasks.btc.files import compare_files
         from eo_tasks.btc.rasters import open_pair
+    from workers.resources import gdal_cache_mb
+
     with open_pair(before, after, settings.btc_stretch, align=align) as (earlier, _):
         rows = earlier.frame.height  # and what is wrong with the files is told before the network is loaded
     model = open_chosen(settings, is_plain=is_plain)
-    with bar("Rows", rows) as follow:
+    with Env(GDAL_CACHEMAX=gdal_cache_mb(settings, 1)), bar("Rows", rows) as follow:
         made = compare_files(
             model,
             before,
