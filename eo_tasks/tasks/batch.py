@@ -107,9 +107,10 @@ class Batch:
 
     def settle(self, unit: Unit, outcome: Outcome | Exception) -> None:
         """Write down how a unit ended, in the ledger and as its task's result."""
-        lease = self._held.pop(unit)
+        lease = self._held[unit]
         if isinstance(outcome, Outcome):  # first, so that no unit is done without a result
             app.backend.store_result(unit.id, answer(unit, outcome), states.SUCCESS)
+        del self._held[unit]
         try:
             ended = (
                 failed(self._ledger, lease, outcome)
