@@ -1,36 +1,70 @@
 """The ticks: short, locked, and harmless when they come twice or late."""
 
-from redis.exceptions import LockError
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic, time
 
+from eo_tasks import steps
 from eo_tasks.celery import app
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
+from eo_tasks.tasks import checkpoints, feed, sweep
 from eo_tasks.tasks.context import runs, state_redis
-from eo_tasks.tasks.converge import converge, room_left
-
-LOCK_S = 30  # a sweep that died holds up the next one for so long; two at once do no harm
 
 
-@app.task(name="beat.sweep", throws=(EOTasksError,))
-def sweep() -> dict[str, int]:
-    """Converge every active run: send what is missing and what was lost, and forget what is complete."""
-    sent = 0
-    lock = state_redis().lock("eo-tasks:lock:sweep", timeout=LOCK_S, blocking=False)
-    if not lock.acquire():
-        return {"sent": 0}
-    try:
-        for run in runs().active():
-            result = converge(run, room_left(current_settings().max_in_flight))
-            sent += sum(result.sent.values())
-            if result.plan.is_complete:
-                runs().remove(run)
-    finally:
-        _release(lock)
-    return {"sent": sent}
+@dataclass(frozen=True)
+class Tick:
+    """A periodic task.
+
+    Attributes:
+        name: Of its task.
+        every_s: Its interval; a tick that nobody took within it is dropped.
+        does: What, until a time of the monotonic clock; gives what it did, by name.
+    """
+
+    name: str
+    every_s: float
+    does: Callable[[float], dict[str, int]]
+
+    @property
+    def budget_s(self) -> float:
+        """How long it may take: shorter than its interval."""
+        return 0.6 * self.every_s
+
+    def run(self) -> dict[str, int]:
+        """Do it, unless it was done within this interval, by whoever."""
+        turn = max(round(900 * self.every_s), 1)  # a clock may be a little early
+        if not state_redis().set(f"eo-tasks:tick:{self.name}", time(), nx=True, px=turn):
+            return {}
+        return self.does(monotonic() + self.budget_s)
 
 
-def _release(lock: object) -> None:
-    try:
-        lock.release()  # type: ignore[attr-defined]
-    except LockError:  # it took longer than the lock lasts; nothing was done twice that matters
-        return
+def _feed(until: float) -> dict[str, int]:
+    return {str(stage): number for stage, number in feed.feed(until).items()}
+
+
+def _export(until: float) -> dict[str, int]:
+    return {"files": checkpoints.export_changed(until)}
+
+
+def _tidy(_: float) -> dict[str, int]:
+    steps.clear_scratch(current_settings().data_dir)
+    return {"runs": runs().forget_old(time())}
+
+
+_SWEEP_S = current_settings().sweep_s
+
+SCHEDULE = (
+    Tick("beat.feed", _SWEEP_S / 3, _feed),  # keep the queues filled
+    Tick("beat.sweep", _SWEEP_S, sweep.sweep),  # lost messages, stale leases, what is due again
+    Tick("beat.export", 4 * _SWEEP_S, _export),  # checkpoint files
+    Tick("beat.tidy", 3600, _tidy),  # what killed processes left, runs of long ago
+)
+
+
+def _register(tick: Tick) -> None:
+    app.task(name=tick.name, throws=(EOTasksError,), ignore_result=True)(tick.run)
+
+
+for _tick in SCHEDULE:
+    _register(_tick)

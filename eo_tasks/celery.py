@@ -29,7 +29,7 @@ def configure(celery: Celery, settings: Settings) -> None:
     }
     celery.conf.update(
         broker_url=settings.broker_url,
-        result_backend=settings.result_url,
+        result_backend=f"eo_tasks.backend:LedgerBackend+{settings.result_url}",
         broker_transport_options=transport,
         result_backend_transport_options={"visibility_timeout": transport["visibility_timeout"]},
         broker_connection_retry_on_startup=True,

@@ -57,5 +57,13 @@ class DeviceError(TransientError):
     """The GPU failed, and with it whatever this process has on it."""
 
 
+class StorageFullError(TransientError):
+    """The disk is full; someone has to make room, and nothing is lost until then."""
+
+
+class LeaseLostError(TransientError):
+    """Another worker has the unit by now: this one's result must not be published."""
+
+
 class BrokerError(TransientError):
     """Redis does not answer."""

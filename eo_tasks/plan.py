@@ -1,13 +1,14 @@
 """wanted − done = work: the one function behind enqueueing, resuming, retrying and sweeping. Pure."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.ranges import Ranges
 
 FIRST_YEAR = 2015  # of Sentinel-2's archive
 
@@ -16,9 +17,9 @@ Cells = AbstractSet[int]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Cells × years; ``years`` ascending and each once."""
+    """Cells × years; both ascending and each once."""
 
-    grid_ids: tuple[int, ...]
+    grid_ids: Sequence[int]
     years: tuple[int, ...]
 
     @classmethod
@@ -35,12 +36,16 @@ class Wanted:
         for year in years:
             if isinstance(year, bool) or not isinstance(year, int) or not FIRST_YEAR <= year <= this_year:
                 raise PermanentError(f"Year {year}: Sentinel-2 has years {FIRST_YEAR} to {this_year}.")
-        return cls(tuple(dict.fromkeys(grid_ids)), tuple(sorted(set(years))))
+        return cls(Ranges.of(grid_ids), tuple(sorted(set(years))))
 
     @property
     def year_pairs(self) -> tuple[tuple[int, int], ...]:
         """Consecutive years of the request."""
         return tuple(pairwise(self.years))
+
+    def part(self, start: int, number: int) -> Self:
+        """The same for a few of the cells."""
+        return replace(self, grid_ids=self.grid_ids[start : start + number])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Plan, Wanted
-from eo_tasks.state.ledger import Entry, Ledger, State
+from eo_tasks.state.entry import Entry, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage, Unit
 
 

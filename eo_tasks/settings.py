@@ -97,9 +97,9 @@ class Settings(BaseSettings):
         None, description="result backend and ledger; default: the next database of the broker's Redis"
     )
     redis_password: SecretStr | None = Field(None, description="password put into both URLs")
-    max_in_flight: int = Field(1000, ge=1, description="most units queued at once")
+    max_in_flight: int = Field(1000, ge=1, description="most units of one stage in its queue, at work or to be retried")
 
-    max_attempts: int = Field(5, ge=1, description="tries of a unit that fails for passing reasons")
+    max_attempts: int = Field(10, ge=1, description="tries of a unit that fails for passing reasons")
     max_deaths: int = Field(3, ge=1, description="workers a unit may take down before it is quarantined")
     lease_s: float = Field(30, ge=1, description="a silent worker loses its unit after this, seconds")
     sweep_s: float = Field(15, ge=1, description="interval of the sweep for missing and lost work, seconds")

@@ -101,13 +101,8 @@ def this_process(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
     from eo_tasks.tasks import context
 
     eo_celery.configure(eo_celery.app, current_settings())
-    shared = (context.pipeline, context.state_redis, context.broker_redis, context.ledger)
-    for made in shared:
-        made.cache_clear()
+    context.reopen()
     yield context.ledger()
-    context.state_redis().close()
-    context.broker_redis().close()
+    context.reopen()
     eo_celery.app.close()
-    for made in shared:
-        made.cache_clear()
     current_settings.cache_clear()

@@ -10,7 +10,8 @@ from eo_tasks.cli.options import Years, cell_options, chosen_ids
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
 from eo_tasks.state.connection import connect, explained
-from eo_tasks.state.ledger import Entry, Ledger, Limits, State
+from eo_tasks.state.entry import Entry, Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import queue_lengths
 from eo_tasks.units import Stage, Unit
 
@@ -84,7 +85,7 @@ def retry(grid_id: int | None, year: int | None, stage: str | None) -> None:
             for unit in ledger.waiting_for_a_person()
             if grid_id in (None, unit.grid_id) and (year is None or year in unit.years) and stage in (None, unit.stage)
         ]
-        done = sum(ledger.reset(unit) for unit in chosen)
+        done = ledger.forget(chosen)
     if not done:
         raise PermanentError("No failed unit matches; see eo-tasks status.")
     click.echo(f"{done} units will be tried again within {settings.sweep_s:g} s.")

@@ -107,12 +107,10 @@ def _reconnect() -> None:
     from eo_tasks.tasks import context
 
     celery.configure(celery.app, current_settings())
-    for shared in (context.pipeline, context.state_redis, context.broker_redis, context.ledger):
-        shared.cache_clear()
+    context.reopen()
     ledger = context.ledger()
     ledger.release_all()  # whoever held a unit died with the last Redis
-    for unit in ledger.waiting_for_a_person():  # and the person who runs this again wants it tried again
-        ledger.reset(unit)
+    ledger.forget(ledger.stuck_units())  # and the person who runs this again wants it tried again
 
 
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:

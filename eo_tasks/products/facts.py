@@ -16,7 +16,7 @@ def file_facts(path: Path) -> dict[str, Any]:
     return {
         "size_bytes": path.stat().st_size,
         "sha256": sha256(path),
-        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "made_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "versions": {
             "eo_tasks": __version__,
             "gdal": rasterio.__gdal_version__,

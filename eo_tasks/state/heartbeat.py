@@ -1,13 +1,16 @@
-"""The heartbeat that keeps leases while their units run."""
+"""The heartbeat that keeps a process's leases while their units run."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Event, Lock, Thread
-from types import TracebackType
-from typing import Self
 
 from redis.exceptions import RedisError
 
-from eo_tasks.state.ledger import Lease, Ledger
+from eo_tasks.errors import LeaseLostError
+from eo_tasks.state.entry import Lease
+from eo_tasks.state.ledger import Ledger
+from eo_tasks.units import Unit
 
 log = logging.getLogger(__name__)
 
@@ -15,53 +18,78 @@ RENEWALS_PER_LEASE = 3
 
 
 class Heartbeat:
-    """Renews leases from a thread for as long as the ``with`` block lasts.
+    """Renews leases from one thread, which starts with the first of them and lasts as long as the process."""
 
-    Args:
-        ledger: Where they are kept.
-        leases: Those held from the start; ``hold`` adds some, ``drop`` takes one away.
-    """
-
-    def __init__(self, ledger: Ledger, *leases: Lease) -> None:
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._leases = dict.fromkeys(leases)
+        self._held: dict[Unit, Lease] = {}
+        self._lost: set[Unit] = set()
         self._lock, self._stop = Lock(), Event()
-        self._thread = Thread(target=self._beat, name="leases", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._thread: Thread | None = None
 
     def hold(self, lease: Lease) -> None:
-        """Renew this one too."""
+        """Renew this lease from now on."""
         with self._lock:
-            self._leases[lease] = None
+            self._held[lease.unit] = lease
+            self._lost.discard(lease.unit)
+            if self._thread is None:
+                self._thread = Thread(target=self._beat, name="leases", daemon=True)
+                self._thread.start()
 
     def drop(self, lease: Lease) -> None:
         """Renew it no more."""
         with self._lock:
-            self._leases.pop(lease, None)
+            self._held.pop(lease.unit, None)
+            self._lost.discard(lease.unit)
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[None]:
+        """Renew it for as long as the block lasts."""
+        self.hold(lease)
+        try:
+            yield
+        finally:
+            self.drop(lease)
+
+    def confirm(self, unit: Unit) -> None:
+        """Make sure that the unit is still this process's, before its output is published.
+
+        While Redis does not answer, the answer is yes: publishing is atomic, and what two make is the same.
+
+        Raises:
+            LeaseLostError: It was frozen or cut off for longer than a lease, or the unit was canceled.
+        """
+        with self._lock:
+            lease = self._held.get(unit)
+        if lease is None and unit not in self._lost:
+            return  # not run under a lease
+        if lease is not None:
+            self._renew(lease)
+        if unit in self._lost:
+            raise LeaseLostError(f"{unit}: the lease was lost; another worker answers for it, or it was canceled.")
+
+    def stop(self) -> None:
+        """End the thread; for processes that outlive their connection to Redis."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _beat(self) -> None:
         while not self._stop.wait(self._ledger.limits.lease_s / RENEWALS_PER_LEASE):
             with self._lock:
-                held = list(self._leases)
+                held = list(self._held.values())
             for lease in held:
                 self._renew(lease)
 
     def _renew(self, lease: Lease) -> None:
         try:
-            if not self._ledger.renew(lease):
-                with self._lock:
-                    was_held = lease in self._leases  # it may have ended in the meantime
-                    self._leases.pop(lease, None)
-                if was_held:
-                    log.warning("lease lost", extra={"unit": lease.unit.id})
+            if self._ledger.renew(lease):
+                return
         except RedisError as error:  # a restart of Redis may be shorter than the lease
             log.warning("lease not renewed", extra={"unit": lease.unit.id, "error": str(error)})
+            return
+        with self._lock:
+            if self._held.get(lease.unit) is lease:  # it may have ended in the meantime
+                del self._held[lease.unit]
+                self._lost.add(lease.unit)
+                log.warning("lease lost", extra={"unit": lease.unit.id})

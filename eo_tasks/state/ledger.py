@@ -1,106 +1,54 @@
-"""The ledger: where every unit stands, in Redis, moved by atomic steps that keep the counts too.
+"""The ledger: where every unit stands, in Redis, moved by atomic steps that keep counts and indexes too.
 
-A hash per stage and period maps a cell to its entry; a second hash counts the states. A unit that runs is leased:
-a key with a short time to live, renewed while the work goes on.
+A hash per stage and period maps a cell to its entry. A unit that waits for room in its queue is on the list of ready
+units of the run that wants it; one in flight is in an index by the time at which someone should look at it; one that
+runs is leased: a key with a short time to live, renewed while the work goes on.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import groupby
 from time import time
+from typing import Any, TypeVar
 
 from redis import Redis
 
-from eo_tasks.state.scripts import BEGIN, CLOSE, ENQUEUE, RENEW, RESET
+from eo_tasks.fingerprint import Fingerprint, fingerprint
+from eo_tasks.state.entry import Entry, Followers, Lease, Limits, State
+from eo_tasks.state.scripts import ADOPT, BEGIN, CLOSE, FORGET, READY, RENEW, RESEND, RESTORE, TAKE, WITHDRAW
 from eo_tasks.units import Stage, Unit
 
+T = TypeVar("T")
+
 CHUNK = 1000
+LONGEST_ERROR = 500
 
-
-class State(StrEnum):
-    """Where a unit stands; ``pending`` is a unit without an entry."""
-
-    PENDING = "pending"
-    ENQUEUED = "enqueued"
-    STARTED = "started"
-    RETRYING = "retrying"
-    COMPLETED = "completed"
-    SKIPPED = "skipped"
-    FAILED = "failed"
-    QUARANTINED = "quarantined"
-    CANCELED = "canceled"
-
-    @property
-    def is_in_flight(self) -> bool:
-        """A message or a worker has the unit."""
-        return self in (State.ENQUEUED, State.STARTED)
-
-    @property
-    def needs_a_person(self) -> bool:
-        """The unit stays where it is until someone retries it."""
-        return self in (State.FAILED, State.QUARANTINED, State.CANCELED)
-
-    @property
-    def is_done(self) -> bool:
-        """The unit's output is stored."""
-        return self in (State.COMPLETED, State.SKIPPED)
+WORKER_DEATH = Fingerprint("WorkerDeath", "ended its worker # times")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What the ledger knows of one unit; times are seconds since 1970.
+class Closed:
+    """How a unit ended.
 
     Attributes:
-        attempts: Times it was started.
-        deaths: Workers that it took down with it.
-        since: When it came into this state.
-        started_at: When it was started last; 0 if never.
-        due: When it may be tried again.
-        worker: Who has it, or had it last.
-        error: Class and message of the last failure.
+        state: Where it stands now.
+        pairs_ready: Year pairs that this made ready.
     """
 
-    state: State = State.PENDING
-    attempts: int = 0
-    deaths: int = 0
-    since: float = 0
-    started_at: float = 0
-    due: float = 0
-    worker: str = ""
-    error: str = ""
-
-    @classmethod
-    def parse(cls, text: str | bytes | None) -> "Entry":
-        """Read an entry as the scripts write it."""
-        if text is None:
-            return cls()
-        state, *rest = json.loads(text)
-        return cls(State(state), *rest)
+    state: State
+    pairs_ready: int
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run a unit, held by ``owner`` while it is renewed."""
+class ErrorGroup:
+    """Units that wait for a person for the same reason."""
 
-    unit: Unit
-    owner: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long and how often.
-
-    Attributes:
-        lease_s: A lease that is not renewed ends after this.
-        max_attempts: Tries of a unit that fails for passing reasons.
-        max_deaths: Workers a unit may take down before it is quarantined.
-    """
-
-    lease_s: float = 30
-    max_attempts: int = 5
-    max_deaths: int = 3
+    fingerprint: str
+    error_class: str
+    template: str
+    example: str
+    number: int
 
 
 class Ledger:
@@ -110,27 +58,79 @@ class Ledger:
         self.redis = redis
         self.limits = limits
         self._clock = clock
-        self._enqueue = redis.register_script(ENQUEUE)
-        self._begin = redis.register_script(BEGIN)
-        self._renew = redis.register_script(RENEW)
-        self._close = redis.register_script(CLOSE)
-        self._reset = redis.register_script(RESET)
+        self._ready, self._take, self._resend = map(redis.register_script, (READY, TAKE, RESEND))
+        self._begin, self._renew, self._close = map(redis.register_script, (BEGIN, RENEW, CLOSE))
+        self._withdraw, self._forget = map(redis.register_script, (WITHDRAW, FORGET))
+        self._adopt, self._restore = map(redis.register_script, (ADOPT, RESTORE))
 
-    def enqueue(self, unit: Unit, *, is_lost: bool = False) -> bool:
-        """Mark a unit as enqueued; ``False`` if it is in flight already or waits for a person or a later time.
+    # Before a unit is sent
+
+    def make_ready(self, units: Iterable[Unit], run_id: str, *, is_again: bool = False, is_forced: bool = False) -> int:
+        """Put units on a run's list of those to be sent when there is room.
+
+        A unit in flight, or on such a list, is left alone; so is one that waits for a person.
 
         Args:
-            unit: The unit about to be sent.
-            is_lost: Its message or its worker is known to be gone: send it again although it counts as in flight.
+            units: What is missing.
+            run_id: The run that wants it.
+            is_again: Also those that are on a list already: the lists are known to be empty.
+            is_forced: Also those that wait for a person, or have no imagery.
+
+        Returns:
+            How many are ready now.
         """
-        return bool(self._enqueue(keys=_keys(unit), args=[unit.grid_id, self._clock(), int(is_lost)]))
+        flags: tuple[str | int, ...] = (run_id, int(is_again), int(is_forced))
+        return sum(int(self._call(self._ready, stage, *flags, *fields)) for stage, fields in _batches(units))
+
+    def take(self, stage: Stage, run_id: str, most: int) -> list[Unit]:
+        """Mark a run's next ready units as enqueued, as far as there is room; the caller sends them."""
+        limits = self.limits
+        return _units(stage, self._call(self._take, stage, run_id, most, limits.max_in_flight, limits.grace_s))
+
+    def resend(self, units: Iterable[Unit]) -> list[Unit]:
+        """Mark units as enqueued whose message or worker is gone, or whose time has come; the caller sends them.
+
+        A unit that took its worker down is counted, and set aside at the last time.
+        """
+        limits, sent = self.limits, list[Unit]()
+        for stage, fields in _batches(units):
+            found = self._call(self._resend, stage, limits.grace_s, limits.max_deaths, *_DEATH, *fields)
+            sent += _units(stage, found)
+        return sent
+
+    def withdraw(self, units: Iterable[Unit], *, is_canceled: bool) -> int:
+        """Take back units that wait; canceled ones are taken from their workers too.
+
+        Returns:
+            How many will not run now.
+        """
+        state = State.CANCELED if is_canceled else State.PENDING
+        return sum(int(self._call(self._withdraw, stage, state, *fields)) for stage, fields in _batches(units))
+
+    def forget(self, units: Iterable[Unit]) -> int:
+        """Drop the entries of units that are not in flight, so that they are planned again."""
+        return sum(int(self._call(self._forget, stage, *fields)) for stage, fields in _batches(units))
+
+    def ready_units(self, run_id: str, stage: Stage) -> list[Unit]:
+        """A run's units that wait for room."""
+        return _units(stage, self.redis.lrange(_ready_key(run_id, stage), 0, -1))
+
+    def ready_length(self, run_id: str, stage: Stage) -> int:
+        """How many units of a run wait for room."""
+        return int(self.redis.llen(_ready_key(run_id, stage)))
+
+    def forget_ready(self, run_id: str) -> None:
+        """Drop a run's lists of ready units."""
+        self.redis.delete(*(_ready_key(run_id, stage) for stage in Stage))
+
+    # While a worker has it
 
     def begin(self, unit: Unit, owner: str, worker: str) -> Lease | None:
         """Lease a unit and mark it as started.
 
         Returns:
-            ``None`` if another worker holds it, it is done since it was sent, or it waits for a person: a second
-            delivery, to be dropped quietly.
+            ``None`` if another worker holds it, it is done since it was sent, was withdrawn, or waits for a person or
+            for a later time: a delivery to be dropped quietly.
         """
         return self._lease(unit, owner, worker, only_fresh=False)
 
@@ -144,38 +144,62 @@ class Ledger:
 
     def renew(self, lease: Lease) -> bool:
         """Prolong a lease; ``False`` if it was lost."""
-        return bool(self._renew(keys=_keys(lease.unit), args=[lease.owner, round(self.limits.lease_s * 1000)]))
+        return bool(self._renew(keys=[_lease_key(lease.unit)], args=[lease.owner, round(self.limits.lease_s * 1000)]))
 
-    def finish(self, lease: Lease, *, is_skipped: bool) -> bool:
-        """Mark a unit as done; ``False`` if the lease was lost and another worker answers for it."""
-        return self._end(lease, State.SKIPPED if is_skipped else State.COMPLETED)
+    def finish(self, lease: Lease, *, is_skipped: bool, followers: Followers | None = None) -> Closed | None:
+        """Mark a unit as done; ``None`` if the lease was lost and another worker answers for it."""
+        return self._end(lease, State.SKIPPED if is_skipped else State.COMPLETED, followers=followers)
 
-    def fail(self, lease: Lease, error: str) -> bool:
+    def find_empty(self, lease: Lease, reason: str, followers: Followers | None = None) -> Closed | None:
+        """Mark a unit as one for which there is no imagery."""
+        return self._end(lease, State.EMPTY, error=reason, followers=followers)
+
+    def fail(self, lease: Lease, error: str) -> Closed | None:
         """Mark a unit as failed for good."""
         return self._end(lease, State.FAILED, error=error)
 
-    def retry(self, lease: Lease, error: str, delay_s: float) -> bool:
-        """Put a unit back until ``delay_s`` from now; ``False`` if its tries are used up and it has failed."""
-        if self.entry(lease.unit).attempts >= self.limits.max_attempts:
-            self._end(lease, State.FAILED, error=error)
-            return False
-        self._end(lease, State.RETRYING, error=error, due=self._clock() + delay_s)
-        return True
+    def retry(self, lease: Lease, error: str, delay_s: float, max_attempts: int | None = None) -> Closed | None:
+        """Put a unit back until ``delay_s`` from now; it has failed if its tries are used up."""
+        due = self._clock() + delay_s
+        return self._end(lease, State.RETRYING, error=error, due=due, max_attempts=max_attempts)
 
-    def release(self, lease: Lease) -> bool:
+    def release(self, lease: Lease) -> Closed | None:
         """Give a unit back unfinished and unblamed, as a worker does that is told to stop."""
-        return self._end(lease, State.RETRYING, due=self._clock())
-
-    def reset(self, unit: Unit) -> bool:
-        """Forget a unit that waits for a person, so that it is planned again; ``False`` if it does not wait."""
-        return bool(self._reset(keys=_keys(unit), args=[unit.grid_id]))
+        return self._end(lease, State.RETRYING, due=self._clock(), max_attempts=1_000_000)
 
     def release_all(self) -> int:
         """Give back every started unit, unblamed; only for someone who knows that no worker lives."""
-        started = [unit for unit, entry in self._all() if entry.state is State.STARTED]
+        active = [unit for stage in Stage for unit in self.active(stage)]
+        started = [unit for unit, entry in self.entries(active).items() if entry.state is State.STARTED]
         for unit in started:
             self.redis.set(_lease_key(unit), "released")
-        return sum(self.release(Lease(unit, "released")) for unit in started)
+        return sum(self.release(Lease(unit, "released")) is not None for unit in started)
+
+    # What is found out otherwise
+
+    def adopt(self, units: Iterable[Unit], state: State) -> int:
+        """Write down what is found in the store (``skipped``), or has nothing to work on (``empty``).
+
+        Returns:
+            How many were not known to be so. What is in flight stays as it is.
+        """
+        number = 0
+        for (stage, period), members in _places(units):
+            for chunk in _chunks([unit.grid_id for unit in members]):
+                number += int(self._call(self._adopt, stage, period, state, *chunk))
+        return number
+
+    def restore(self, stage: Stage, period: str, entries: Mapping[int, Entry]) -> int:
+        """Take over entries of cells that the ledger knows nothing of."""
+        number = 0
+        for chunk in _chunks(list(entries.items())):
+            fields: list[str | int] = []
+            for grid_id, entry in chunk:
+                fields += [grid_id, entry.write(), entry.fingerprint, _about(entry.error) if entry.fingerprint else ""]
+            number += int(self._call(self._restore, stage, period, *fields))
+        return number
+
+    # What is known
 
     def entry(self, unit: Unit) -> Entry:
         """What is known of one unit."""
@@ -183,59 +207,204 @@ class Ledger:
 
     def entries(self, units: Iterable[Unit]) -> dict[Unit, Entry]:
         """What is known of many units, in few round trips."""
-        found: dict[Unit, Entry] = {}
-        ordered = sorted(units)
-        for (stage, period), group in groupby(sorted(ordered, key=_place), key=_place):
-            members = list(group)
-            for start in range(0, len(members), CHUNK):
-                chunk = members[start : start + CHUNK]
-                values = self.redis.hmget(_units_key(Stage(stage), period), [str(unit.grid_id) for unit in chunk])
-                found.update(zip(chunk, map(Entry.parse, values), strict=True))
-        return found
+        asked: list[Unit] = []
+        pipe = self.redis.pipeline(transaction=False)
+        for (stage, period), members in _places(units):
+            for chunk in _chunks(members):
+                pipe.hmget(_units_key(stage, period), [str(unit.grid_id) for unit in chunk])
+                asked += chunk
+        values = (value for values in pipe.execute() for value in values)
+        return dict(zip(asked, map(Entry.parse, values), strict=True))
+
+    def all_entries(self, stage: Stage, period: str) -> Iterator[tuple[Unit, Entry]]:
+        """Every entry of a stage and period, in no order, read as they are asked for."""
+        years = tuple(map(int, period.split("_")))
+        for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
+            yield Unit(stage, int(grid_id), years), Entry.parse(text)
 
     def counts(self, stage: Stage, period: str) -> dict[State, int]:
         """How many units of a stage and period are in each state."""
         counted = self.redis.hgetall(_counts_key(stage, period))
         return {State(str(state)): int(number) for state, number in counted.items() if int(number)}
 
-    def periods(self) -> list[tuple[Stage, str]]:
-        """Every stage and period with an entry."""
-        prefix = _units_key(Stage.DOWNLOAD, "").rsplit(":", 2)[0]
-        found = (key.rsplit(":", 2)[1:] for key in self.redis.scan_iter(f"{prefix}:*", count=CHUNK))
-        return sorted((Stage(stage), period) for stage, period in found)
+    def all_counts(self) -> dict[tuple[Stage, str], dict[State, int]]:
+        """``counts`` of every stage and period, in two round trips."""
+        places = self.periods()
+        pipe = self.redis.pipeline(transaction=False)
+        for place in places:
+            pipe.hgetall(_counts_key(*place))
+        return {
+            place: {State(str(state)): int(number) for state, number in counted.items() if int(number)}
+            for place, counted in zip(places, pipe.execute(), strict=True)
+        }
 
-    def waiting_for_a_person(self) -> dict[Unit, Entry]:
-        """Units that failed, were quarantined or canceled."""
-        return dict(sorted((unit, entry) for unit, entry in self._all() if entry.state.needs_a_person))
+    def periods(self) -> list[tuple[Stage, str]]:
+        """Every stage and period with an entry, in order of work."""
+        found = (str(place).split(":") for place in self.redis.smembers("eo-tasks:periods"))
+        order = list(Stage)
+        return sorted(
+            ((Stage(stage), period) for stage, period in found), key=lambda place: (order.index(place[0]), place[1])
+        )
+
+    def changed_periods(self) -> list[tuple[Stage, str]]:
+        """Every stage and period with an entry that changed since this was asked last."""
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.smembers("eo-tasks:changed")
+        pipe.delete("eo-tasks:changed")
+        found, _ = pipe.execute()
+        return sorted((Stage(stage), period) for stage, period in (str(place).split(":") for place in found))
+
+    def mark_changed(self, places: Iterable[tuple[Stage, str]]) -> None:
+        """Have ``changed_periods`` tell of these again."""
+        if members := [f"{stage}:{period}" for stage, period in places]:
+            self.redis.sadd("eo-tasks:changed", *members)
+
+    def active(self, stage: Stage, until: float | None = None, most: int | None = None) -> list[Unit]:
+        """Units in flight, those first that someone should look at first.
+
+        Args:
+            stage: Of which stage.
+            until: Only those to be looked at by then, seconds since 1970.
+            most: No more than so many.
+        """
+        latest = "+inf" if until is None else until
+        return [
+            Unit.parse(str(unit))
+            for unit in self.redis.zrangebyscore(_active_key(stage), "-inf", latest, 0, -1 if most is None else most)
+        ]
+
+    def look_again(self, units: Collection[Unit], at: float) -> None:
+        """Have ``active`` show units that are all right no sooner than then."""
+        pipe = self.redis.pipeline(transaction=False)
+        for unit in units:
+            pipe.zadd(_active_key(unit.stage), {unit.id: at}, xx=True)
+        pipe.execute()
+
+    def room(self, stage: Stage) -> int:
+        """How many more units of a stage may be in flight."""
+        return max(self.limits.max_in_flight - int(self.redis.zcard(_active_key(stage))), 0)
 
     def leased(self, units: Collection[Unit]) -> set[Unit]:
         """Those of the units that a living worker holds."""
-        ordered = list(units)
         held: set[Unit] = set()
-        for start in range(0, len(ordered), CHUNK):
-            chunk = ordered[start : start + CHUNK]
+        for chunk in _chunks(list(units)):
             owners = self.redis.mget([_lease_key(unit) for unit in chunk])
             held.update(unit for unit, owner in zip(chunk, owners, strict=True) if owner is not None)
         return held
 
-    def _all(self) -> Iterator[tuple[Unit, Entry]]:
-        for stage, period in self.periods():
-            years = tuple(map(int, period.split("_")))
-            for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
-                yield Unit(stage, int(grid_id), years), Entry.parse(text)
+    def error_groups(self) -> list[ErrorGroup]:
+        """What units wait for a person for, most frequent first."""
+        kinds = {str(print_id): json.loads(about) for print_id, about in self.redis.hgetall("eo-tasks:errors").items()}
+        pipe = self.redis.pipeline(transaction=False)
+        for print_id in kinds:
+            pipe.scard(_stuck_key(print_id))
+        groups = [
+            ErrorGroup(print_id, error_class, template, example, int(number))
+            for (print_id, (error_class, template, example)), number in zip(kinds.items(), pipe.execute(), strict=True)
+        ]
+        return sorted(groups, key=lambda group: (-group.number, group.fingerprint))
+
+    def stuck_units(self, fingerprints: Collection[str] | None = None, most: int | None = None) -> list[Unit]:
+        """Units that wait for a person, for these reasons or any.
+
+        Args:
+            fingerprints: Of which kinds.
+            most: Stop after about so many of a kind.
+        """
+        kinds = [group.fingerprint for group in self.error_groups()] if fingerprints is None else fingerprints
+        found: list[Unit] = []
+        for print_id in kinds:
+            members = self.redis.sscan_iter(_stuck_key(print_id), count=CHUNK)
+            found += (Unit.parse(str(unit)) for _, unit in zip(range(most or 10**9), members, strict=False))
+        return sorted(set(found))
+
+    def waiting_for_a_person(self, most: int | None = None) -> dict[Unit, Entry]:
+        """Units that failed or were quarantined, and why."""
+        entries = self.entries(self.stuck_units(most=most))
+        return dict(sorted((unit, entry) for unit, entry in entries.items() if entry.state.needs_a_person))
 
     def _lease(self, unit: Unit, owner: str, worker: str, *, only_fresh: bool) -> Lease | None:
         limits = self.limits
-        args: list[str | int | float] = [unit.grid_id, self._clock(), owner, worker]
-        args += [round(limits.lease_s * 1000), limits.max_deaths, int(only_fresh)]
-        return Lease(unit, owner) if self._begin(keys=_keys(unit), args=args) else None
+        given = (unit.stage, unit.period, unit.grid_id, owner, worker)
+        is_begun = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
+        return Lease(unit, owner) if is_begun else None
 
-    def _end(self, lease: Lease, state: State, *, error: str = "", due: float = 0) -> bool:
-        args: list[str | int | float] = [lease.unit.grid_id, self._clock(), lease.owner, state, error, due]
-        return bool(self._close(keys=_keys(lease.unit), args=args))
+    def _end(
+        self,
+        lease: Lease,
+        state: State,
+        *,
+        error: str = "",
+        due: float = 0,
+        max_attempts: int | None = None,
+        followers: Followers | None = None,
+    ) -> Closed | None:
+        unit, error = lease.unit, error[:LONGEST_ERROR]
+        print_id, about = (fingerprint(error).id, _about(error)) if error else ("", "")
+        follow = _follow(unit, followers, self.limits.grace_s) if followers is not None else ""
+        given = (unit.stage, unit.period, unit.grid_id, lease.owner, state, error, print_id, about, due)
+        tries = self.limits.max_attempts if max_attempts is None else max_attempts
+        closed = self._call(self._close, *given, tries, follow)
+        return None if closed is None else Closed(State(str(closed[0])), int(closed[1]))
+
+    def _call(self, script: Callable[..., Any], *args: str | int | float) -> Any:
+        return script(args=[round(self._clock(), 2), *args])
 
 
-def _place(unit: Unit) -> tuple[str, str]:
+def _follow(unit: Unit, followers: Followers, grace_s: float) -> str:
+    """Followers as the script reads them: all are of the unit's own cell."""
+
+    def other_year(pair: Unit) -> str:
+        return next(str(year) for year in pair.years if year not in unit.years)
+
+    return json.dumps(
+        {
+            "then": [] if followers.then is None else [[followers.then.stage, followers.then.period]],
+            "pairs": [[run_id, pair.period, other_year(pair)] for run_id, pair in followers.pairs],
+            "empty": [[empty.stage, empty.period] for empty in followers.empty],
+            "grace": grace_s,
+        }
+    )
+
+
+def _about(error: str) -> str:
+    kind = fingerprint(error)
+    return json.dumps([kind.error_class, kind.template, error])
+
+
+_DEATH = (
+    WORKER_DEATH.id,
+    json.dumps([WORKER_DEATH.error_class, WORKER_DEATH.template, "WorkerDeath: " + WORKER_DEATH.template]),
+)
+
+
+def _places(units: Iterable[Unit]) -> Iterator[tuple[tuple[Stage, str], list[Unit]]]:
+    """Units by stage and period, in their order otherwise."""
+    ordered = sorted(units, key=_place)
+    return ((place, list(members)) for place, members in groupby(ordered, key=_place))
+
+
+def _batches(units: Iterable[Unit]) -> Iterator[tuple[Stage, list[str | int]]]:
+    """Units by stage, in their order otherwise, as the arguments of a script, not too many at once."""
+    by_stage: dict[Stage, list[Unit]] = {}
+    for unit in units:
+        by_stage.setdefault(unit.stage, []).append(unit)
+    for stage, members in by_stage.items():
+        for chunk in _chunks(members):
+            yield stage, [field for unit in chunk for field in (unit.period, unit.grid_id)]
+
+
+def _chunks(members: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (members[start : start + CHUNK] for start in range(0, len(members), CHUNK))
+
+
+def _units(stage: Stage, items: Iterable[str | bytes]) -> list[Unit]:
+    """Units as a script names them: ``cell:period``."""
+    parts = (str(item).split(":") for item in items)
+    return [Unit(stage, int(grid_id), tuple(map(int, period.split("_")))) for grid_id, period in parts]
+
+
+def _place(unit: Unit) -> tuple[Stage, str]:
     return unit.stage, unit.period
 
 
@@ -247,9 +416,17 @@ def _counts_key(stage: Stage, period: str) -> str:
     return f"eo-tasks:counts:{stage}:{period}"
 
 
+def _active_key(stage: Stage) -> str:
+    return f"eo-tasks:active:{stage}"
+
+
+def _ready_key(run_id: str, stage: Stage) -> str:
+    return f"eo-tasks:ready:{run_id}:{stage}"
+
+
+def _stuck_key(print_id: str) -> str:
+    return f"eo-tasks:stuck:{print_id}"
+
+
 def _lease_key(unit: Unit) -> str:
-    return f"eo-tasks:lease:{unit.id}"
-
-
-def _keys(unit: Unit) -> list[str]:
-    return [_units_key(unit.stage, unit.period), _counts_key(unit.stage, unit.period), _lease_key(unit)]
+    return f"eo-tasks:lease:{unit.stage}_{unit.grid_id}_{unit.period}"

@@ -18,7 +18,8 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
         EmptyCompositeError: No clear observation exists.
         SourceError, SourceUnavailableError: As the source says.
     """
-    if pipeline.store.has_image(grid_year) or pipeline.staging.get(grid_year) is not None:
+    not_before = pipeline.not_before(grid_year.download)
+    if pipeline.store.has_image(grid_year, not_before) or pipeline.staging.get(grid_year, not_before) is not None:
         return Outcome(True, {})
     chosen = pipeline.settings
     request = CompositeRequest(
@@ -37,6 +38,7 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
         raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {request.pixels}.")
     if not composite.valid.any():
         raise EmptyCompositeError(f"{grid_year}: no clear observation in months {chosen.composite_months}.")
+    pipeline.confirm(grid_year.download)
     write_composite(cog, composite)
     record = image_record(request, composite, cog)
     pipeline.staging.add(grid_year, record)
@@ -49,10 +51,12 @@ def store(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     Raises:
         StorageError: Nothing is staged for it.
     """
-    is_stored, staged = pipeline.store.has_image(grid_year), pipeline.staging.get(grid_year)
+    not_before = pipeline.not_before(grid_year.store)
+    is_stored, staged = pipeline.store.has_image(grid_year, not_before), pipeline.staging.get(grid_year, not_before)
     if staged is None and not is_stored:
         raise StorageError(f"{grid_year}: no staged composite to store. Enqueue that year again to download it.")
     if not is_stored and staged is not None:
+        pipeline.confirm(grid_year.store)
         pipeline.store.put_image(grid_year, staged)
     pipeline.staging.remove(grid_year)
     return Outcome(is_stored, {})

@@ -7,21 +7,26 @@ from eo_tasks.raster import PixelGrid
 from eo_tasks.steps.pipeline import Pipeline
 
 
-def take_inventory(pipeline: Pipeline, wanted: Wanted) -> Inventory:
+def take_inventory(pipeline: Pipeline, wanted: Wanted, not_before: float = 0) -> Inventory:
     """Look up what is stored of what is wanted.
+
+    Args:
+        pipeline: Where to look.
+        wanted: Which cells and years.
+        not_before: What was made earlier than that (seconds since 1970) is not there.
 
     Raises:
         StorageError: The store holds composites of another grid.
     """
-    store = pipeline.store
-    images = {year: store.image_ids(year) for year in wanted.years}
+    store, cells = pipeline.store, wanted.grid_ids
+    images = {year: store.image_ids(year, cells, not_before) for year in wanted.years}
     for year, grid_ids in images.items():
         if (example := next((grid_id for grid_id in wanted.grid_ids if grid_id in grid_ids), None)) is not None:
             _check_same_grid(pipeline, GridYear(example, year))
     return Inventory(
         images=images,
-        staged={year: pipeline.staging.grid_ids(year) for year in wanted.years},
-        masks={pair: store.mask_ids(*pair, pipeline.recipe) for pair in wanted.year_pairs},
+        staged={year: pipeline.staging.grid_ids(year, cells, not_before) for year in wanted.years},
+        masks={pair: store.mask_ids(*pair, pipeline.recipe, cells, not_before) for pair in wanted.year_pairs},
     )
 
 

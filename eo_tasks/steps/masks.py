@@ -141,6 +141,7 @@ class _Mask:
                 raise RasterError(f"{self._pair}: the composites have no rows.")
             self._writer.finish()
             record = mask_record(self._pipeline, self._pair, self._pixels, self._writer, self._files)
+            self._pipeline.confirm(self._pair.btc)
             self._pipeline.store.put_mask(self._pair, self._files, record)
         return Outcome(False, {"changed_ha": record["changed_ha"]})
 
@@ -180,7 +181,7 @@ def _prepared(
             by_place: dict[PixelGrid, list[YearPair]] = {}
             images: dict[GridYear, CompositeRows] = {}
             for pair in group:
-                if pipeline.store.has_mask(pair, pipeline.recipe):
+                if pipeline.store.has_mask(pair, pipeline.recipe, pipeline.not_before(pair.btc)):
                     decided.put((pair, Outcome(True, {})))
                     continue
                 try:

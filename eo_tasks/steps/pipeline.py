@@ -1,19 +1,24 @@
 """What one process works with, and what a step says of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eo_tasks.errors import GridError
+from eo_tasks.files import sha256
 from eo_tasks.grid import Grid
 from eo_tasks.grid_file import read_grid
 from eo_tasks.settings import Settings
 from eo_tasks.sources import Source, open_source
-from eo_tasks.storage import Record, Staging, Store, open_store
+from eo_tasks.storage import WEIGHTS, Record, Staging, Store, open_store
+from eo_tasks.units import Unit
 
 if TYPE_CHECKING:
     from eo_tasks.btc.model import Model
+
+WEIGHTS_FILE = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -29,11 +34,27 @@ class Outcome:
     facts: Mapping[str, Any]
 
 
+def _always(unit: Unit) -> None:
+    """Let a step publish what it made."""
+
+
+def _whenever(unit: Unit) -> float:
+    """Let a step take any output that is there for its own."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Pipeline:
-    """The grid, source, store and network that one process works with, each opened when first needed."""
+    """The grid, source, store and network that one process works with, each opened when first needed.
+
+    Attributes:
+        confirm: Called by a step right before it publishes; raises where the unit is not this process's any more.
+        not_before: Tells a step what it need not make again: what was made no earlier than that, seconds since 1970.
+    """
 
     settings: Settings
+    confirm: Callable[[Unit], None] = _always
+    not_before: Callable[[Unit], float] = _whenever
 
     @cached_property
     def grid(self) -> Grid:
@@ -72,8 +93,17 @@ class Pipeline:
         return {
             "checkpoint": chosen.btc_model_checkpoint,
             "revision": chosen.btc_model_revision,
+            WEIGHTS: self._weights_sha256,
             "threshold": chosen.btc_threshold,
             "window_px": chosen.btc_window_px,
             "stride_px": chosen.btc_stride_px,
             "stretch": [[band, *ends] for band, ends in chosen.btc_stretch.items()],  # red, green, blue
         }
+
+    @property
+    def _weights_sha256(self) -> str | None:
+        """Fingerprint of weights that can be looked at here: other weights in the same folder make masks stale."""
+        if "model" in self.__dict__:
+            return self.model.weights_sha256
+        weights = Path(self.settings.btc_model_checkpoint).expanduser() / WEIGHTS_FILE
+        return sha256(weights) if weights.is_file() else None

@@ -4,9 +4,9 @@ from eo_tasks.errors import SettingsError
 from eo_tasks.settings import PipelineMode, Settings
 from eo_tasks.storage.local import LocalStore
 from eo_tasks.storage.staging import Staging
-from eo_tasks.storage.store import Record, StagedImage, Store
+from eo_tasks.storage.store import WEIGHTS, Record, StagedImage, Store
 
-__all__ = ["LocalStore", "Record", "StagedImage", "Staging", "Store", "open_store"]
+__all__ = ["WEIGHTS", "LocalStore", "Record", "StagedImage", "Staging", "Store", "open_store"]
 
 
 def open_store(settings: Settings) -> Store:

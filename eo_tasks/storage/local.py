@@ -6,7 +6,7 @@ of the file that it stands for.
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
 from eo_tasks.raster import Composite, CompositeRows, PixelGrid, open_composite
 from eo_tasks.storage.layout import image_path, is_whole, mask_path
-from eo_tasks.storage.store import Record, StagedImage
+from eo_tasks.storage.store import Record, StagedImage, is_of_recipe, is_recent
 
 
 class LocalStore:
@@ -27,24 +27,41 @@ class LocalStore:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
 
-    def image_ids(self, year: int) -> AbstractSet[int]:
+    def image_ids(self, year: int, among: Collection[int] | None = None, not_before: float = 0) -> AbstractSet[int]:
         """Cells with a composite of that year."""
-        ids = _numbers(self.data_dir / "images" / str(year), rf"sentinel2_grid_(\d+)_{year}_08\.json")
-        return {grid_id for grid_id in ids if self.has_image(GridYear(grid_id, year))}
+        pattern = rf"sentinel2_grid_(\d+)_{year}_08\.json"
+        ids = _numbers(self.data_dir / "images" / str(year), pattern) if among is None else among
+        return {grid_id for grid_id in ids if self.has_image(GridYear(grid_id, year), not_before)}
 
-    def mask_ids(self, before: int, after: int, recipe: Record) -> AbstractSet[int]:
+    def mask_ids(
+        self, before: int, after: int, recipe: Record, among: Collection[int] | None = None, not_before: float = 0
+    ) -> AbstractSet[int]:
         """Cells with a mask of those years made by that recipe."""
-        ids = _numbers(self.data_dir / "masks" / str(before), rf"change_mask_grid_(\d+)_{before}\.json")
-        return {grid_id for grid_id in ids if self.has_mask(YearPair(grid_id, before, after), recipe)}
+        ids = self._mask_numbers(before) if among is None else among
+        return {grid_id for grid_id in ids if self.has_mask(YearPair(grid_id, before, after), recipe, not_before)}
 
-    def has_image(self, grid_year: GridYear) -> bool:
+    def stale_mask_ids(
+        self, before: int, after: int, recipe: Record, among: Collection[int] | None = None
+    ) -> AbstractSet[int]:
+        """Cells with a mask of those years made otherwise."""
+        ids = self._mask_numbers(before) if among is None else among
+        pairs = (YearPair(grid_id, before, after) for grid_id in ids)
+        records = ((pair, self.mask_record(pair)) for pair in pairs)
+        return {
+            pair.grid_id
+            for pair, record in records
+            if record is not None and not self._is_current(pair, record, recipe)
+        }
+
+    def has_image(self, grid_year: GridYear, not_before: float = 0) -> bool:
         """Whether the composite is stored whole."""
-        return self.image_record(grid_year) is not None
+        record = self.image_record(grid_year)
+        return record is not None and is_recent(record, not_before)
 
-    def has_mask(self, pair: YearPair, recipe: Record) -> bool:
-        """Whether the mask is stored whole, made by that recipe."""
+    def has_mask(self, pair: YearPair, recipe: Record, not_before: float = 0) -> bool:
+        """Whether the mask is stored whole, made by that recipe of the composites that are stored now."""
         record = self.mask_record(pair)
-        return record is not None and record.get("recipe") == recipe
+        return record is not None and is_recent(record, not_before) and self._is_current(pair, record, recipe)
 
     def put_image(self, grid_year: GridYear, image: StagedImage) -> None:
         """Store a composite; one that is there is replaced."""
@@ -91,6 +108,18 @@ class LocalStore:
         if record is None or record.get("years") != [pair.before, pair.after]:
             return None
         return record if all(path.exists() for path in MaskFiles.beside(final).all) else None
+
+    def _is_current(self, pair: YearPair, record: Record, recipe: Record) -> bool:
+        if not is_of_recipe(record, recipe):
+            return False
+        images = zip(pair.grid_years, record.get("images_sha256") or (), strict=False)
+        return all(
+            image is None or image.get("sha256") == sha256
+            for image, sha256 in ((self.image_record(grid_year), sha256) for grid_year, sha256 in images)
+        )
+
+    def _mask_numbers(self, before: int) -> Iterator[int]:
+        return _numbers(self.data_dir / "masks" / str(before), rf"change_mask_grid_(\d+)_{before}\.json")
 
 
 @dataclass(frozen=True)

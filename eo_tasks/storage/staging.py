@@ -1,13 +1,14 @@
 """Composites on their way from a source into the store; a store that fails costs no second download."""
 
 import re
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from eo_tasks.files import read_json, write_json
 from eo_tasks.grid import GridYear
 from eo_tasks.storage.layout import image_name, is_whole
-from eo_tasks.storage.store import Record, StagedImage
+from eo_tasks.storage.store import Record, StagedImage, is_recent
 
 
 class Staging:
@@ -24,19 +25,22 @@ class Staging:
         """Declare the staged COG whole."""
         write_json(self.cog(grid_year).with_suffix(".json"), record)
 
-    def get(self, grid_year: GridYear) -> StagedImage | None:
-        """The staged composite; ``None`` if there is none or it is not whole."""
+    def get(self, grid_year: GridYear, not_before: float = 0) -> StagedImage | None:
+        """The staged composite; ``None`` if there is none, it is not whole, or older than that (seconds since 1970)."""
         cog = self.cog(grid_year)
         record = read_json(cog.with_suffix(".json"))
-        return StagedImage(cog, record) if record is not None and is_whole(cog, record) else None
+        is_there = record is not None and is_whole(cog, record) and is_recent(record, not_before)
+        return StagedImage(cog, record) if is_there and record is not None else None
 
-    def grid_ids(self, year: int) -> AbstractSet[int]:
-        """Cells whose composite of that year is staged."""
+    def grid_ids(self, year: int, among: Collection[int] | None = None, not_before: float = 0) -> AbstractSet[int]:
+        """Cells whose composite of that year is staged; of these cells only, made no earlier than that."""
         folder = self.folder / str(year)
         if not folder.is_dir():
             return frozenset()
-        found = (re.fullmatch(r"sentinel2_grid_(\d+)_\d+_08\.json", path.name) for path in folder.iterdir())
-        return {int(m[1]) for m in found if m and self.get(GridYear(int(m[1]), year)) is not None}
+        if among is None:
+            found = (re.fullmatch(r"sentinel2_grid_(\d+)_\d+_08\.json", path.name) for path in folder.iterdir())
+            among = [int(m[1]) for m in found if m]
+        return {grid_id for grid_id in among if self.get(GridYear(grid_id, year), not_before) is not None}
 
     def remove(self, grid_year: GridYear) -> None:
         """Forget a composite that is stored."""

@@ -1,9 +1,10 @@
 """The protocol that every store follows."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from eo_tasks.products.mask import MaskFiles
 from eo_tasks.raster import Composite, CompositeRows
 
 Record = Mapping[str, Any]  # the JSON beside an image or a mask
+WEIGHTS = "weights_sha256"  # of a recipe
 
 
 @dataclass(frozen=True)
@@ -22,23 +24,45 @@ class StagedImage:
     record: Record
 
 
+def is_recent(record: Record, not_before: float) -> bool:
+    """Whether what a record describes was made no earlier than that (seconds since 1970); anything is since 0."""
+    made_at = record.get("made_at")
+    return not_before <= 0 or (made_at is not None and datetime.fromisoformat(made_at).timestamp() >= not_before)
+
+
+def is_of_recipe(record: Record, recipe: Record) -> bool:
+    """Whether a mask was made by that recipe; weights whose fingerprint one side does not know agree with any."""
+    made_by = dict(record.get("recipe") or {})
+    known, asked = made_by.pop(WEIGHTS, None), recipe.get(WEIGHTS)
+    same = {name: value for name, value in recipe.items() if name != WEIGHTS} == made_by
+    return same and (known is None or asked is None or known == asked)
+
+
 class Store(Protocol):
     """Keeps composites and masks. Every method may be called twice; what is half written is not there."""
 
-    def image_ids(self, year: int) -> AbstractSet[int]:
-        """Cells with a composite of that year."""
+    def image_ids(self, year: int, among: Collection[int] | None = None, not_before: float = 0) -> AbstractSet[int]:
+        """Cells with a composite of that year; of these cells only, made no earlier than that (seconds since 1970)."""
         ...
 
-    def mask_ids(self, before: int, after: int, recipe: Record) -> AbstractSet[int]:
-        """Cells with a mask of those years made by that recipe; masks of another recipe are stale."""
+    def mask_ids(
+        self, before: int, after: int, recipe: Record, among: Collection[int] | None = None, not_before: float = 0
+    ) -> AbstractSet[int]:
+        """Cells with a mask of those years that ``has_mask``."""
         ...
 
-    def has_image(self, grid_year: GridYear) -> bool:
-        """Whether the composite is stored whole."""
+    def stale_mask_ids(
+        self, before: int, after: int, recipe: Record, among: Collection[int] | None = None
+    ) -> AbstractSet[int]:
+        """Cells with a mask of those years by another recipe, or of composites that were replaced since."""
         ...
 
-    def has_mask(self, pair: YearPair, recipe: Record) -> bool:
-        """Whether the mask is stored whole, made by that recipe."""
+    def has_image(self, grid_year: GridYear, not_before: float = 0) -> bool:
+        """Whether the composite is stored whole, made no earlier than that (seconds since 1970)."""
+        ...
+
+    def has_mask(self, pair: YearPair, recipe: Record, not_before: float = 0) -> bool:
+        """Whether the mask is stored whole, made by that recipe of the composites that are stored now."""
         ...
 
     def put_image(self, grid_year: GridYear, image: StagedImage) -> None:

@@ -10,20 +10,23 @@ from contextlib import closing
 from time import monotonic
 from typing import Any
 
-from celery import Task, states
-from celery.exceptions import Ignore, Retry
+from celery import Task
+from celery.exceptions import Ignore
 
-from eo_tasks.celery import BTC, app
-from eo_tasks.errors import DeviceError, TransientError
+from eo_tasks import steps
+from eo_tasks.celery import BTC
+from eo_tasks.errors import DeviceError, PermanentError, TransientError
 from eo_tasks.grid import YearPair
+from eo_tasks.state.entry import Lease, State
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Lease, Ledger, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import next_ids
-from eo_tasks.steps import Outcome, infer_all
-from eo_tasks.tasks.context import broker_redis, pipeline
+from eo_tasks.steps import Outcome
+from eo_tasks.tasks.context import broker_redis, heartbeat, pipeline, runs
 from eo_tasks.tasks.context import ledger as shared_ledger
-from eo_tasks.tasks.shell import answer, failed, finished, new_owner
-from eo_tasks.units import Unit
+from eo_tasks.tasks.send import dispatch
+from eo_tasks.tasks.shell import answer, failed, new_owner
+from eo_tasks.units import Stage, Unit
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +50,20 @@ def infer_batch(task: Task, pair: YearPair) -> dict[str, Any]:
     lease = ledger.begin(pair.btc, owner, worker)
     if lease is None:
         return result_of_another_delivery(ledger, pair.btc)
-    with Heartbeat(ledger, lease) as heartbeat:
-        batch = Batch(ledger, heartbeat, lease, worker)
-        try:
-            with closing(infer_all(pipeline(), batch.groups())) as outcomes:
-                for done, outcome in outcomes:
-                    batch.settle(done.btc, outcome)
-        except (SystemExit, KeyboardInterrupt):  # told to stop: no unit's fault
-            batch.release()
-            raise
-        except Exception as error:  # of the network, so that nothing is known of any unit in work
-            batch.postpone(error)
-            if isinstance(error, DeviceError):
-                raise SystemExit(1) from error  # a new process gets a new context of the device
+    batch = Batch(ledger, heartbeat(), lease, worker)
+    try:
+        with closing(steps.infer_all(pipeline(), batch.groups())) as outcomes:
+            for done, outcome in outcomes:
+                batch.settle(done.btc, outcome)
+    except (SystemExit, KeyboardInterrupt):  # told to stop: no unit's fault
+        batch.release()
+        raise
+    except Exception as error:  # of the network, so that nothing is known of any unit in work
+        batch.postpone(error)
+        if isinstance(error, DeviceError):
+            raise SystemExit(1) from error  # a new process gets a new context of the device
+    finally:
+        batch.drop()
     return batch.result()
 
 
@@ -68,14 +72,13 @@ def result_of_another_delivery(ledger: Ledger, unit: Unit) -> dict[str, Any]:
 
     Raises:
         Ignore: It has not ended.
-        Exception: It failed.
+        PermanentError: It failed.
     """
-    state, stored = ledger.entry(unit).state, app.AsyncResult(unit.id)
-    if state.is_done:
-        found = stored.result if stored.state == states.SUCCESS else None
-        return found if isinstance(found, dict) else {"unit": unit.id, "state": "completed"}
-    if state is State.FAILED and stored.state == states.FAILURE and isinstance(stored.result, Exception):
-        raise stored.result
+    entry = ledger.entry(unit)
+    if entry.state.is_done:
+        return {"unit": unit.id, "state": str(entry.state)}
+    if entry.state is State.FAILED:
+        raise PermanentError(entry.error)
     raise Ignore
 
 
@@ -88,6 +91,7 @@ class Batch:
     def __init__(self, ledger: Ledger, heartbeat: Heartbeat, own: Lease, worker: str) -> None:
         self._ledger, self._heartbeat, self._own, self._worker = ledger, heartbeat, own, worker
         self._held = {own.unit: own}
+        heartbeat.hold(own)
         self._answer: dict[str, Any] | Exception = Ignore()
 
     def groups(self) -> Iterator[list[YearPair]]:
@@ -106,31 +110,27 @@ class Batch:
             yield group
 
     def settle(self, unit: Unit, outcome: Outcome | Exception) -> None:
-        """Write down how a unit ended, in the ledger and as its task's result."""
-        lease = self._held[unit]
-        if isinstance(outcome, Outcome):  # first, so that no unit is done without a result
-            app.backend.store_result(unit.id, answer(unit, outcome), states.SUCCESS)
-        del self._held[unit]
-        try:
-            ended = (
-                failed(self._ledger, lease, outcome)
-                if isinstance(outcome, Exception)
-                else finished(self._ledger, lease, outcome)
-            )
-        except Ignore as error:
-            ended = error
+        """Write down how a unit ended."""
+        lease = self._held.pop(unit)
+        ended: dict[str, Any] | Exception
+        if isinstance(outcome, Exception):
+            ended = failed(self._ledger, lease, outcome)
+        else:
+            closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
+            ended = Ignore() if closed is None else answer(unit, outcome)
         self._heartbeat.drop(lease)
         if lease is self._own:
             self._answer = ended
-        elif isinstance(ended, Retry):
-            app.backend.store_result(unit.id, ended.exc, states.RETRY)
-        elif isinstance(outcome, Exception):
-            app.backend.store_result(unit.id, outcome, states.FAILURE)
 
     def release(self) -> None:
         """Give back what is not done, unblamed."""
         for lease in self._held.values():
             self._ledger.release(lease)
+
+    def drop(self) -> None:
+        """Renew no lease any more."""
+        for lease in self._held.values():
+            self._heartbeat.drop(lease)
 
     def postpone(self, error: Exception) -> None:
         """Put off what is not done: the network failed, which may pass."""
@@ -146,10 +146,17 @@ class Batch:
 
     def _next_group(self, waiting: "_Waiting") -> list[YearPair]:
         """Claim the next pair that waits, and others of its cell."""
-        while (pair := waiting.pop()) is not None:
+        while (pair := waiting.pop() or self._refilled(waiting)) is not None:
             if claimed := self._claimed([pair]):
                 return claimed + self._claimed(waiting.of_cell(pair.grid_id))
         return []
+
+    def _refilled(self, waiting: "_Waiting") -> YearPair | None:
+        """Have ready pairs sent that found no room before, and look for the first of them."""
+        if not dispatch(Stage.BTC, runs().active()):
+            return None
+        waiting.look_again()
+        return waiting.pop()
 
     def _claimed(self, pairs: list[YearPair]) -> list[YearPair]:
         """Those of the pairs that could be leased."""
@@ -170,6 +177,10 @@ class _Waiting:
         self._ids = next_ids(broker_redis(), BTC)
         self._own = own
         self._pairs: list[YearPair] = []
+
+    def look_again(self) -> None:
+        """Start over with what waits now."""
+        self._ids = next_ids(broker_redis(), BTC)
 
     def pop(self) -> YearPair | None:
         """The next one; ``None`` if there is none."""

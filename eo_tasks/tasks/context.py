@@ -6,15 +6,18 @@ from redis import Redis
 
 from eo_tasks.settings import current_settings
 from eo_tasks.state.connection import connect
-from eo_tasks.state.ledger import Ledger, Limits
+from eo_tasks.state.entry import Limits
+from eo_tasks.state.heartbeat import Heartbeat
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.runs import Runs
 from eo_tasks.steps import Pipeline
+from eo_tasks.units import Unit
 
 
 @lru_cache(maxsize=1)
 def pipeline() -> Pipeline:
-    """The grid, source, store and network of this process."""
-    return Pipeline(current_settings())
+    """The grid, source, store and network of this process; its steps publish what they hold a lease for."""
+    return Pipeline(current_settings(), confirm=lambda unit: heartbeat().confirm(unit), not_before=not_before)
 
 
 @lru_cache(maxsize=1)
@@ -33,9 +36,33 @@ def broker_redis() -> Redis:
 def ledger() -> Ledger:
     """The ledger of units."""
     settings = current_settings()
-    return Ledger(state_redis(), Limits(settings.lease_s, settings.max_attempts, settings.max_deaths))
+    limits = Limits(settings.lease_s, settings.max_attempts, settings.max_deaths, settings.max_in_flight)
+    return Ledger(state_redis(), limits)
 
 
+@lru_cache(maxsize=1)
+def heartbeat() -> Heartbeat:
+    """The thread that keeps this process's leases."""
+    return Heartbeat(ledger())
+
+
+@lru_cache(maxsize=1)
 def runs() -> Runs:
-    """The active runs."""
+    """The runs."""
     return Runs(state_redis())
+
+
+def not_before(unit: Unit) -> float:
+    """How old a unit's output may be: as old as you like, unless an active run wanted a fresh start."""
+    return max((run.not_before for run in runs().active() if run.not_before and run.wants(unit)), default=0)
+
+
+def reopen() -> None:
+    """Drop everything, so that it is opened anew with the settings as they are now."""
+    if heartbeat.cache_info().currsize:
+        heartbeat().stop()
+    for client in (state_redis, broker_redis):
+        if client.cache_info().currsize:
+            client().close()
+    for shared in (pipeline, state_redis, broker_redis, ledger, heartbeat, runs):
+        shared.cache_clear()

@@ -1,70 +1,83 @@
 """One unit, run under a lease and written into the ledger."""
 
+import errno
 import random
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 from celery import Task
-from celery.exceptions import Ignore, Retry, SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Retry
 
-from eo_tasks.errors import EOTasksError, TransientError
-from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Lease, Ledger
+from eo_tasks.errors import EmptyCompositeError, EOTasksError, LeaseLostError, StorageFullError
+from eo_tasks.settings import current_settings
+from eo_tasks.state.entry import Followers, Lease, State
+from eo_tasks.state.ledger import Closed, Ledger
 from eo_tasks.steps import Outcome
+from eo_tasks.tasks.context import heartbeat
 from eo_tasks.tasks.context import ledger as shared_ledger
+from eo_tasks.tasks.retries import policy_of
 from eo_tasks.units import Unit
 
-FIRST_DELAY_S = 5.0
-LONGEST_DELAY_S = 600.0
+FULL_BYTES = 32_000_000  # a write that failed with no more room than this failed for the lack of it
 
 
 class UnitTask(Task):  # type: ignore[misc]
-    """Base of the stage tasks: an expected failure is logged as one line, without a traceback."""
+    """Base of the stage tasks: an expected failure is logged as one line, without a traceback.
+
+    Their results are not stored: the ledger has them, and the result backend reads it.
+    """
 
     abstract = True
     throws = (EOTasksError,)
+    ignore_result = True
 
 
-def perform(task: Task, unit: Unit, step: Callable[[], Outcome]) -> dict[str, Any]:
+def perform(
+    task: Task, unit: Unit, step: Callable[[], Outcome], follow: Callable[[State], Followers | None]
+) -> tuple[dict[str, Any], Closed]:
     """Run one unit's step, unless another worker holds it or it is done.
 
+    Args:
+        task: The task that runs it.
+        unit: Which.
+        step: What to do.
+        follow: What a state that it ends in sets in motion.
+
     Returns:
-        The task's small JSON result.
+        The task's small JSON result, and how the ledger took it.
 
     Raises:
-        Ignore: A second delivery; the result of the first one stays.
+        Ignore: A second delivery, or a lease that was lost in the meantime.
         Retry: The step failed for a passing reason; the sweep sends it again when it is due.
-        EOTasksError: The step failed for good.
+        Exception: The step failed for good.
     """
     ledger = shared_ledger()
     lease = ledger.begin(unit, new_owner(task), str(task.request.hostname))
     if lease is None:
         raise Ignore
-    try:
-        with Heartbeat(ledger, lease):
+    with heartbeat().holding(lease):
+        try:
             outcome = step()
-    except (SystemExit, KeyboardInterrupt):  # told to stop: not the unit's fault
-        ledger.release(lease)
-        raise
-    except Exception as error:
-        raise failed(ledger, lease, error) from error
-    return finished(ledger, lease, outcome)
+        except (SystemExit, KeyboardInterrupt):  # told to stop: not the unit's fault
+            ledger.release(lease)
+            raise
+        except EmptyCompositeError as error:
+            closed = ledger.find_empty(lease, describe(error), follow(State.EMPTY))
+            result = {"unit": unit.id, "state": "empty", "reason": str(error)}
+        except Exception as error:
+            raise failed(ledger, lease, error) from error
+        else:
+            closed = ledger.finish(lease, is_skipped=outcome.is_skipped, followers=follow(State.COMPLETED))
+            result = answer(unit, outcome)
+    if closed is None:
+        raise Ignore
+    return result, closed
 
 
 def new_owner(task: Task) -> str:
     """A name for one delivery of a message, unlike that of any other."""
     return f"{task.request.hostname}/{random.getrandbits(48):012x}"
-
-
-def finished(ledger: Ledger, lease: Lease, outcome: Outcome) -> dict[str, Any]:
-    """Write down that a unit is done; gives its task's result.
-
-    Raises:
-        Ignore: The lease was lost, and another worker answers for the unit.
-    """
-    if not ledger.finish(lease, is_skipped=outcome.is_skipped):
-        raise Ignore
-    return answer(lease.unit, outcome)
 
 
 def answer(unit: Unit, outcome: Outcome) -> dict[str, Any]:
@@ -74,22 +87,40 @@ def answer(unit: Unit, outcome: Outcome) -> dict[str, Any]:
 
 def failed(ledger: Ledger, lease: Lease, error: Exception) -> Exception:
     """Write down that a unit failed; gives what its task raises: a retry if the reason may pass, else the error."""
-    if not isinstance(error, TransientError | SoftTimeLimitExceeded):
+    if isinstance(error, LeaseLostError):
+        return _nothing()
+    error = _explained(lease.unit, error)
+    policy = policy_of(error)
+    if policy is None:
         ledger.fail(lease, describe(error))
         return error
-    delay_s = backoff_s(ledger, lease.unit)
-    if not ledger.retry(lease, describe(error), delay_s):
-        return error
+    delay_s = policy.delay_s(ledger.entry(lease.unit).attempts)
+    closed = ledger.retry(lease, describe(error), delay_s, policy.max_attempts)
+    if closed is None:
+        return _nothing()
     again: Exception = Retry(str(error), exc=error, when=delay_s)
-    return again
+    return error if closed.state is State.FAILED else again
 
 
-def backoff_s(ledger: Ledger, unit: Unit) -> float:
-    """Seconds until the next try: doubling, capped, with jitter so that units do not return in step."""
-    tries = max(ledger.entry(unit).attempts, 1)
-    return min(FIRST_DELAY_S * 2.0 ** (tries - 1), LONGEST_DELAY_S) * random.uniform(0.5, 1.0)  # noqa: S311
+def _nothing() -> Exception:
+    """What a task raises that has nothing to say of its unit: another worker answers for it."""
+    ignore: Exception = Ignore()
+    return ignore
 
 
 def describe(error: BaseException) -> str:
     """Class and message of an error, as the ledger keeps them."""
     return f"{type(error).__name__}: {error}"
+
+
+def _explained(unit: Unit, error: Exception) -> Exception:
+    """A full disk under its own name; libraries tell of it in many ways, or only that writing failed."""
+    data_dir = current_settings().data_dir
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if not is_full and policy_of(error) is None and data_dir.exists():
+        is_full = shutil.disk_usage(data_dir).free < FULL_BYTES
+    if not is_full:
+        return error
+    told = StorageFullError(f"{unit}: the disk of {data_dir} is full. Make room; the unit is tried again by itself.")
+    told.__cause__ = error
+    return told

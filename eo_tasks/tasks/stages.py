@@ -7,27 +7,43 @@ from celery import Task
 from eo_tasks import steps
 from eo_tasks.celery import app
 from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.state.entry import Followers, State
 from eo_tasks.tasks.batch import infer_batch
-from eo_tasks.tasks.context import ledger, pipeline
-from eo_tasks.tasks.send import send_ready_pairs
+from eo_tasks.tasks.context import pipeline, runs
+from eo_tasks.tasks.send import dispatch, pairs_completed_by
 from eo_tasks.tasks.shell import UnitTask, perform
+from eo_tasks.units import Stage
 
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.download")
 def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
     """Make a grid-year's composite and stage it; the chain goes on with ``store``."""
     grid_year = GridYear(grid_id, year)
-    result = perform(self, grid_year.download, lambda: steps.download(pipeline(), grid_year))
-    ledger().enqueue(grid_year.store)
+
+    def follow(state: State) -> Followers:
+        if state is not State.EMPTY:
+            return Followers(then=grid_year.store)
+        return Followers(empty=(grid_year.store, *(pair for _, pair in pairs_completed_by(grid_year))))
+
+    result, _ = perform(self, grid_year.download, lambda: steps.download(pipeline(), grid_year), follow)
     return result
 
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.store")
 def store(self: Task, grid_id: int, year: int) -> dict[str, Any]:
-    """Insert a staged composite into the store, then send the year pairs that it completes."""
+    """Insert a staged composite into the store, then send the year pairs that it completes.
+
+    The pairs become ready in the same atomic step in which the composite becomes stored, so that of two composites the
+    later one always finds the other: whichever that is.
+    """
     grid_year = GridYear(grid_id, year)
-    result = perform(self, grid_year.store, lambda: steps.store(pipeline(), grid_year))
-    send_ready_pairs(grid_year)
+
+    def follow(_: State) -> Followers:
+        return Followers(pairs=pairs_completed_by(grid_year))
+
+    result, closed = perform(self, grid_year.store, lambda: steps.store(pipeline(), grid_year), follow)
+    if closed.pairs_ready:
+        dispatch(Stage.BTC, runs().active())
     return result
 
 

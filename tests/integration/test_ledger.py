@@ -5,8 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
+from eo_tasks.errors import LeaseLostError
+from eo_tasks.state.entry import Entry, Followers, Lease, Limits, State
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Entry, Ledger, Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage, Unit
 
 pytestmark = pytest.mark.integration
@@ -34,6 +36,17 @@ def ledger(redis: Redis, clock: Clock) -> Ledger:
     return Ledger(redis, LIMITS, clock)
 
 
+def enqueue(ledger: Ledger, unit: Unit) -> bool:
+    """Make a unit ready and take it, as a dispatcher does that sends its message."""
+    ledger.make_ready([unit], "run")
+    return ledger.take(unit.stage, "run", 1) == [unit]
+
+
+def resend(ledger: Ledger, unit: Unit) -> bool:
+    """Say that a unit's message or worker is gone."""
+    return ledger.resend([unit]) == [unit]
+
+
 def lose_lease(ledger: Ledger, unit: Unit = UNIT) -> None:
     """What time does to the lease of a dead worker."""
     assert ledger.redis.delete(f"eo-tasks:lease:{unit.id}") == 1
@@ -45,7 +58,7 @@ def test_unit_without_an_entry_is_pending(ledger: Ledger) -> None:
 
 
 def test_unit_goes_from_enqueued_through_started_to_completed(ledger: Ledger, clock: Clock) -> None:
-    assert ledger.enqueue(UNIT)
+    assert enqueue(ledger, UNIT)
     assert ledger.entry(UNIT).state is State.ENQUEUED
     clock.now = 1010
     lease = ledger.begin(UNIT, "me", "cpu@host")
@@ -58,7 +71,7 @@ def test_unit_goes_from_enqueued_through_started_to_completed(ledger: Ledger, cl
 def test_counts_follow_every_transition(ledger: Ledger) -> None:
     others = [Unit(Stage.DOWNLOAD, grid_id, (2023,)) for grid_id in (1, 2, 3)]
     for unit in others:
-        ledger.enqueue(unit)
+        enqueue(ledger, unit)
     assert ledger.counts(Stage.DOWNLOAD, "2023") == {State.ENQUEUED: 3}
     first, second = (ledger.begin(unit, "me", "w") for unit in others[:2])
     ledger.finish(first, is_skipped=True)
@@ -67,50 +80,50 @@ def test_counts_follow_every_transition(ledger: Ledger) -> None:
 
 
 def test_unit_in_flight_is_not_enqueued_again(ledger: Ledger) -> None:
-    assert ledger.enqueue(UNIT)
-    assert not ledger.enqueue(UNIT)
+    assert enqueue(ledger, UNIT)
+    assert not enqueue(ledger, UNIT)
     ledger.begin(UNIT, "me", "w")
-    assert not ledger.enqueue(UNIT)
+    assert not enqueue(ledger, UNIT)
 
 
 def test_only_one_of_many_producers_enqueues_a_unit(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(lambda _: ledger.enqueue(UNIT), range(64))) == 1
+        assert sum(pool.map(lambda _: enqueue(ledger, UNIT), range(64))) == 1
 
 
 def test_second_delivery_of_a_leased_unit_is_dropped(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     assert ledger.begin(UNIT, "first", "w1") is not None
     assert ledger.begin(UNIT, "second", "w2") is None
     assert ledger.entry(UNIT).attempts == 1
 
 
 def test_only_one_of_many_workers_begins_a_unit(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     with ThreadPoolExecutor(8) as pool:
         leases = list(pool.map(lambda owner: ledger.begin(UNIT, str(owner), "w"), range(64)))
     assert sum(lease is not None for lease in leases) == 1
 
 
 def test_delivery_after_completion_is_dropped(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     ledger.finish(ledger.begin(UNIT, "me", "w"), is_skipped=False)
     assert ledger.begin(UNIT, "late", "w") is None
     assert ledger.entry(UNIT).state is State.COMPLETED
 
 
 def test_completed_unit_whose_output_vanished_can_be_enqueued_again_with_a_clean_record(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     ledger.finish(ledger.begin(UNIT, "me", "w"), is_skipped=False)
-    assert ledger.enqueue(UNIT)
+    assert enqueue(ledger, UNIT)
     assert ledger.entry(UNIT).attempts == 0
 
 
 def test_late_result_of_a_worker_that_lost_its_lease_changes_nothing(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     frozen = ledger.begin(UNIT, "frozen", "w1")
     lose_lease(ledger)
-    ledger.enqueue(UNIT, is_lost=True)
+    resend(ledger, UNIT)
     current = ledger.begin(UNIT, "current", "w2")
     assert not ledger.finish(frozen, is_skipped=False)
     assert not ledger.renew(frozen)
@@ -119,20 +132,24 @@ def test_late_result_of_a_worker_that_lost_its_lease_changes_nothing(ledger: Led
 
 
 def test_unit_that_ends_its_workers_is_quarantined(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
-    for owner in ("first", "second"):
-        assert ledger.begin(UNIT, owner, "cpu@host") is not None
-        lose_lease(ledger)
-        assert ledger.enqueue(UNIT, is_lost=True)
+    enqueue(ledger, UNIT)
+    ledger.begin(UNIT, "first", "cpu@host")
+    lose_lease(ledger)
+    assert resend(ledger, UNIT)
+    ledger.begin(UNIT, "second", "cpu@host")
+    lose_lease(ledger)
+    assert not resend(ledger, UNIT)
     assert ledger.begin(UNIT, "third", "cpu@host") is None
     entry = ledger.entry(UNIT)
     assert entry.state is State.QUARANTINED
     assert entry.error == "WorkerDeath: ended its worker 2 times, last on cpu@host"
-    assert not ledger.enqueue(UNIT)
+    assert not enqueue(ledger, UNIT)
+    (group,) = ledger.error_groups()
+    assert (group.error_class, group.number) == ("WorkerDeath", 1)
 
 
 def test_redelivery_of_a_dead_workers_message_counts_the_death_too(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     ledger.begin(UNIT, "first", "w")
     lose_lease(ledger)
     assert ledger.begin(UNIT, "second", "w") is not None
@@ -140,48 +157,50 @@ def test_redelivery_of_a_dead_workers_message_counts_the_death_too(ledger: Ledge
 
 
 def test_transient_failure_waits_until_it_is_due(ledger: Ledger, clock: Clock) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     assert ledger.retry(ledger.begin(UNIT, "me", "w"), "SourceUnavailableError: busy", delay_s=60)
     assert ledger.entry(UNIT).state is State.RETRYING
     clock.now += 59
-    assert not ledger.enqueue(UNIT)
+    assert not resend(ledger, UNIT)
+    assert ledger.begin(UNIT, "early", "w") is None
     clock.now += 2
-    assert ledger.enqueue(UNIT)
+    assert resend(ledger, UNIT)
 
 
 def test_unit_has_failed_once_its_tries_are_used_up(ledger: Ledger, clock: Clock) -> None:
-    for delay_s in (1, 1):
-        ledger.enqueue(UNIT)
-        is_put_back = ledger.retry(ledger.begin(UNIT, "me", "w"), "SourceUnavailableError: busy", delay_s)
-        clock.now += 10
-    assert not is_put_back
-    assert ledger.entry(UNIT).state is State.FAILED
-    assert not ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
+    first = ledger.retry(ledger.begin(UNIT, "me", "w"), "SourceUnavailableError: busy", delay_s=1)
+    clock.now += 10
+    resend(ledger, UNIT)
+    second = ledger.retry(ledger.begin(UNIT, "me", "w"), "SourceUnavailableError: busy", delay_s=1)
+    assert (first.state, second.state) == (State.RETRYING, State.FAILED)
+    assert not enqueue(ledger, UNIT)
 
 
-def test_failed_unit_starts_afresh_after_reset(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
-    assert not ledger.reset(UNIT)
+def test_failed_unit_starts_afresh_when_it_is_forgotten(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    assert ledger.forget([UNIT]) == 0  # in flight
     ledger.fail(ledger.begin(UNIT, "me", "w"), "SourceError: no")
-    assert dict(ledger.waiting_for_a_person())[UNIT].error == "SourceError: no"
-    assert ledger.reset(UNIT)
+    assert ledger.waiting_for_a_person()[UNIT].error == "SourceError: no"
+    assert ledger.forget([UNIT]) == 1
     assert ledger.entry(UNIT) == Entry()
     assert ledger.counts(Stage.DOWNLOAD, "2023") == {}
-    assert ledger.enqueue(UNIT)
+    assert ledger.error_groups() == []
+    assert enqueue(ledger, UNIT)
 
 
 def test_unit_of_a_stopped_worker_is_given_back_without_blame(ledger: Ledger) -> None:
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     ledger.begin(UNIT, "me", "w")
     assert ledger.release_all() == 1
-    assert ledger.enqueue(UNIT)
+    assert resend(ledger, UNIT)
     assert ledger.entry(UNIT).deaths == 0
     assert ledger.begin(UNIT, "next", "w") is not None
 
 
 def test_entries_come_for_any_mix_of_units(ledger: Ledger) -> None:
     pair = Unit(Stage.BTC, 463, (2022, 2023))
-    ledger.enqueue(pair)
+    enqueue(ledger, pair)
     absent = Unit(Stage.STORE, 9, (2021,))
     assert {unit: entry.state for unit, entry in ledger.entries([UNIT, pair, absent]).items()} == {
         UNIT: State.PENDING,
@@ -193,16 +212,157 @@ def test_entries_come_for_any_mix_of_units(ledger: Ledger) -> None:
 
 def test_leased_units_are_told_from_the_others(ledger: Ledger) -> None:
     other = Unit(Stage.DOWNLOAD, 464, (2023,))
-    ledger.enqueue(UNIT)
+    enqueue(ledger, UNIT)
     ledger.begin(UNIT, "me", "w")
     assert ledger.leased([UNIT, other]) == {UNIT}
 
 
 def test_heartbeat_outlives_the_lease_it_renews(redis: Redis) -> None:
     ledger = Ledger(redis, Limits(lease_s=0.3))
-    ledger.enqueue(UNIT)
+    heartbeat = Heartbeat(ledger)
+    enqueue(ledger, UNIT)
     lease = ledger.begin(UNIT, "me", "w")
-    with Heartbeat(ledger, lease):
+    with heartbeat.holding(lease):
         assert redis.blpop(["nothing"], timeout=1) is None  # three leases long
         assert ledger.leased([UNIT]) == {UNIT}
+        heartbeat.confirm(UNIT)
     assert ledger.finish(lease, is_skipped=False)
+    heartbeat.stop()
+
+
+def test_heartbeat_refuses_to_publish_what_another_worker_answers_for(ledger: Ledger) -> None:
+    heartbeat = Heartbeat(ledger)
+    enqueue(ledger, UNIT)
+    lease = ledger.begin(UNIT, "frozen", "w")
+    with heartbeat.holding(lease):
+        heartbeat.confirm(UNIT)
+        lose_lease(ledger)
+        with pytest.raises(LeaseLostError, match=r"^Cell 463, 2023: "):
+            heartbeat.confirm(UNIT)
+        with pytest.raises(LeaseLostError):
+            heartbeat.confirm(UNIT)
+    heartbeat.confirm(UNIT)  # not run under a lease any more
+    heartbeat.stop()
+
+
+STORES = [Unit(Stage.STORE, 463, (year,)) for year in (2022, 2023)]
+PAIR = Unit(Stage.BTC, 463, (2022, 2023))
+COMPLETES = Followers(pairs=(("run", PAIR),))
+
+
+def test_end_of_a_download_enqueues_its_store_in_the_same_step(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    ledger.finish(ledger.begin(UNIT, "me", "w"), is_skipped=False, followers=Followers(then=STORES[1]))
+    assert ledger.entry(STORES[1]).state is State.ENQUEUED
+    assert ledger.active(Stage.STORE) == [STORES[1]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_pair_is_ready_the_moment_its_second_image_is_stored_whichever_that_is(ledger: Ledger, order) -> None:
+    enqueue(ledger, STORES[0])
+    enqueue(ledger, STORES[1])
+    leases = [ledger.begin(unit, "me", "w") for unit in STORES]
+    first, second = (ledger.finish(leases[at], is_skipped=False, followers=COMPLETES) for at in order)
+    assert (first.pairs_ready, second.pairs_ready) == (0, 1)
+    assert ledger.ready_units("run", Stage.BTC) == [PAIR]
+    assert ledger.take(Stage.BTC, "run", 5) == [PAIR]
+    assert ledger.take(Stage.BTC, "run", 5) == []
+
+
+def test_of_two_images_stored_at_once_exactly_one_makes_the_pair_ready(ledger: Ledger) -> None:
+    cells = range(200)
+    pairs = [Unit(Stage.BTC, cell, (2022, 2023)) for cell in cells]
+    stores = [Unit(Stage.STORE, cell, (year,)) for cell in cells for year in (2022, 2023)]
+    ledger.make_ready(stores, "run")
+    leases = [ledger.begin(unit, "me", "w") for unit in ledger.take(Stage.STORE, "run", len(stores))]
+
+    def end(lease: Lease) -> None:
+        ledger.finish(lease, is_skipped=False, followers=Followers(pairs=(("run", pairs[lease.unit.grid_id]),)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(end, leases))
+    assert sorted(ledger.ready_units("run", Stage.BTC)) == pairs
+
+
+def test_download_without_imagery_leaves_nothing_to_do_for_its_store_and_pairs(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    ended = ledger.find_empty(
+        ledger.begin(UNIT, "me", "w"), "EmptyCompositeError: no", Followers(empty=(STORES[1], PAIR))
+    )
+    assert ended.state is State.EMPTY
+    assert {ledger.entry(unit).state for unit in (UNIT, STORES[1], PAIR)} == {State.EMPTY}
+    assert ledger.waiting_for_a_person() == {}
+    assert not enqueue(ledger, UNIT)
+
+
+def test_no_more_units_of_a_stage_are_taken_than_may_be_in_flight(redis: Redis) -> None:
+    ledger = Ledger(redis, Limits(max_in_flight=3))
+    units = [Unit(Stage.DOWNLOAD, cell, (2023,)) for cell in range(5)]
+    assert ledger.make_ready(units, "run") == 5
+    assert ledger.take(Stage.DOWNLOAD, "run", 10) == units[:3]
+    assert (ledger.room(Stage.DOWNLOAD), ledger.room(Stage.BTC)) == (0, 3)
+    ledger.finish(ledger.begin(units[0], "me", "w"), is_skipped=False)
+    assert ledger.take(Stage.DOWNLOAD, "run", 10) == units[3:4]
+
+
+def test_ready_unit_is_not_made_ready_twice(ledger: Ledger) -> None:
+    assert (ledger.make_ready([UNIT], "run"), ledger.make_ready([UNIT], "other")) == (1, 0)
+    assert ledger.counts(Stage.DOWNLOAD, "2023") == {State.PENDING: 1}
+
+
+def test_withdrawn_unit_does_not_begin_and_can_be_made_ready_again(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    assert ledger.withdraw([UNIT], is_canceled=False) == 1
+    assert ledger.begin(UNIT, "late message", "w") is None
+    assert ledger.counts(Stage.DOWNLOAD, "2023") == {}
+    assert enqueue(ledger, UNIT)
+
+
+def test_canceled_unit_is_taken_from_its_worker(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    lease = ledger.begin(UNIT, "me", "w")
+    assert ledger.withdraw([UNIT], is_canceled=True) == 1
+    assert ledger.finish(lease, is_skipped=False) is None
+    assert ledger.entry(UNIT).state is State.CANCELED
+    assert enqueue(ledger, UNIT)
+
+
+def test_what_is_found_in_the_store_is_done_even_if_it_had_failed(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    ledger.fail(ledger.begin(UNIT, "me", "w"), "SourceError: no")
+    assert ledger.adopt([UNIT, *STORES], State.SKIPPED) == 3
+    assert ledger.adopt([UNIT, *STORES], State.SKIPPED) == 0
+    assert ledger.error_groups() == []
+    assert ledger.counts(Stage.DOWNLOAD, "2023") == {State.SKIPPED: 1}
+
+
+def test_failures_are_grouped_by_what_they_have_in_common(ledger: Ledger) -> None:
+    units = [Unit(Stage.DOWNLOAD, cell, (2023,)) for cell in range(4)]
+    for unit, error in zip(units, ["job j-7 failed", "job j-81 failed", "job j-9 failed", "no such band"], strict=True):
+        enqueue(ledger, unit)
+        ledger.fail(ledger.begin(unit, "me", "w"), f"SourceError: {unit}: {error}")
+    first, second = ledger.error_groups()
+    assert (first.error_class, first.template, first.number) == ("SourceError", "job j-# failed", 3)
+    assert second.example == "SourceError: Cell 3, 2023: no such band"
+    assert ledger.stuck_units([first.fingerprint]) == units[:3]
+
+
+def test_retried_begin_of_the_same_delivery_holds_its_lease(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    assert ledger.begin(UNIT, "me", "w") == ledger.begin(UNIT, "me", "w")
+    assert ledger.entry(UNIT).attempts == 1
+
+
+def test_active_units_come_when_someone_should_look_at_them(ledger: Ledger, clock: Clock) -> None:
+    enqueue(ledger, UNIT)
+    grace_s = ledger.limits.grace_s
+    assert ledger.active(Stage.DOWNLOAD, until=clock.now + grace_s - 1) == []
+    assert ledger.active(Stage.DOWNLOAD, until=clock.now + grace_s) == [UNIT]
+    ledger.look_again([UNIT], clock.now + 100)
+    assert ledger.active(Stage.DOWNLOAD, until=clock.now + 99) == []
+
+
+def test_changed_periods_are_told_once(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    assert ledger.changed_periods() == [(Stage.DOWNLOAD, "2023")]
+    assert ledger.changed_periods() == []

@@ -168,7 +168,8 @@ def test_a_worker_brings_a_batch_jobs_composite_into_the_store(backend, environm
     import geopandas
     from shapely.geometry import box
 
-    from eo_tasks.state.ledger import Ledger, Limits, State
+    from eo_tasks.state.entry import Limits, State
+    from eo_tasks.state.ledger import Ledger
     from eo_tasks.units import Stage
     from tests.system import CONTROL, CPU, celery, system, wait_for
 

@@ -1,0 +1,94 @@
+"""The ledger's exports to ``DATA_DIR/checkpoints``, and its way back from them."""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from time import monotonic, time
+
+from eo_tasks.plan import Wanted
+from eo_tasks.settings import current_settings
+from eo_tasks.state.checkpoints import checkpoint_path, read_checkpoint, write_checkpoint
+from eo_tasks.state.runs import RunState
+from eo_tasks.tasks.context import ledger, runs, state_redis
+from eo_tasks.units import Stage
+
+EXPORTED_KEY = "eo-tasks:exported"
+REST = 20  # a file is not written again before so many times as long as it took
+
+
+def export_changed(until: float, *, is_last: bool = False) -> int:
+    """Write the files of what changed, until that time (of the monotonic clock).
+
+    Args:
+        until: What is not written by then is written the next time.
+        is_last: Write all of them: there is no next time.
+
+    Returns:
+        How many files were written.
+    """
+    changed = {(stage, period.partition("_")[0]) for stage, period in ledger().changed_periods()}
+    number = 0
+    for stage, year in sorted(changed):
+        if is_last or (monotonic() < until and _is_rested(stage, year)):
+            begun = monotonic()
+            export(stage, year)
+            state_redis().hset(EXPORTED_KEY, f"{stage}:{year}", json.dumps([time(), monotonic() - begun]))
+            number += 1
+        else:
+            ledger().mark_changed([(stage, period) for period in _periods(stage, year)])
+    return number
+
+
+def export(stage: Stage, year: str) -> None:
+    """Write the file of a stage and year."""
+    periods = _periods(stage, year)
+    entries = chain.from_iterable(ledger().all_entries(stage, period) for period in periods)
+    path = checkpoint_path(current_settings().data_dir, stage, year)
+    write_checkpoint(path, stage, int(year), sum(_wanted(stage, period) for period in periods), entries)
+
+
+def restore_missing(wanted: Wanted) -> int:
+    """Take over from the files what the ledger knows nothing of: Redis was wiped, or is another one.
+
+    Returns:
+        How many units were restored.
+    """
+    known, number = set(ledger().periods()), 0
+    for stage, period in _places(wanted):
+        if (stage, period) not in known:
+            entries = read_checkpoint(checkpoint_path(current_settings().data_dir, stage, period)).get(period, {})
+            number += ledger().restore(stage, period, entries)
+    return number
+
+
+def _is_rested(stage: Stage, year: str) -> bool:
+    text = state_redis().hget(EXPORTED_KEY, f"{stage}:{year}")
+    if text is None:
+        return True
+    exported_at, took_s = json.loads(text)
+    return bool(time() - exported_at >= REST * took_s)
+
+
+def _periods(stage: Stage, year: str) -> list[str]:
+    """The periods that share a file."""
+    return [period for known, period in ledger().periods() if known is stage and period.partition("_")[0] == year]
+
+
+def _wanted(stage: Stage, period: str) -> int:
+    """How many cells are wanted by any run."""
+    years = tuple(map(int, period.split("_")))
+    cells: set[int] = set()
+    for run in runs().all():
+        has_years = years in run.wanted.year_pairs if stage is Stage.BTC else years[0] in run.wanted.years
+        if has_years and run.state is not RunState.CANCELED:
+            cells.update(run.wanted.grid_ids)
+    return len(cells)
+
+
+def _places(wanted: Wanted) -> Iterator[tuple[Stage, str]]:
+    years: Iterable[str] = map(str, wanted.years)
+    for year in years:
+        yield Stage.DOWNLOAD, year
+        yield Stage.STORE, year
+    for before, after in wanted.year_pairs:
+        yield Stage.BTC, f"{before}_{after}"
