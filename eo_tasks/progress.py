@@ -12,11 +12,12 @@ from eo_tasks.units import Stage, Unit
 
 @dataclass(frozen=True)
 class StageProgress:
-    """One stage of a run; ``total`` = done + running + failed + blocked + waiting.
+    """One stage of a run; ``total`` = done + running + failed + blocked + empty + waiting.
 
     Attributes:
         was_done: Units whose output was there before.
         blocked: Units that wait for one that failed.
+        empty: Units for which there is no imagery.
     """
 
     total: int
@@ -25,11 +26,12 @@ class StageProgress:
     running: int
     failed: int
     blocked: int
+    empty: int = 0
 
     @property
     def is_settled(self) -> bool:
         """Nothing more will come without a person."""
-        return self.done + self.failed + self.blocked >= self.total
+        return self.done + self.failed + self.blocked + self.empty >= self.total
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def _stage(
         done=was_done + sum(entries[unit].state.is_done and entries[unit].since >= started_at for unit in members),
         running=sum(entries[unit].state is State.STARTED for unit in members),
         failed=sum(unit in failures for unit in members),
-        blocked=sum(unit not in failures and _is_blocked(unit, failures) for unit in members),
+        blocked=sum(
+            unit not in failures and entries[unit].state is not State.EMPTY and _is_blocked(unit, failures)
+            for unit in members
+        ),
+        empty=sum(entries[unit].state is State.EMPTY for unit in members),
     )
 
 

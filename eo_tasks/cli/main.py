@@ -1,7 +1,7 @@
 """The command's groups, and how its errors are told: one line, a non-zero exit, no traceback.
 
 Exit codes: 0 done; 1 a setting, input or service cannot be used; 2 the command line is wrong; 3 the run ended with
-failed units; 130 interrupted.
+failed units, or canaries failed; 130 interrupted.
 """
 
 import sys
@@ -13,10 +13,13 @@ from rich.table import Table
 
 from eo_tasks import __version__
 from eo_tasks.cli.btc import btc
+from eo_tasks.cli.enqueue import enqueue
 from eo_tasks.cli.evaluate import evaluate
+from eo_tasks.cli.failures import errors, retry
 from eo_tasks.cli.grid import grid
 from eo_tasks.cli.run import run, sample
-from eo_tasks.cli.work import enqueue, retry, status
+from eo_tasks.cli.runs import runs
+from eo_tasks.cli.status import status
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import load_settings
 
@@ -51,5 +54,5 @@ def config() -> None:
     Console().print(table)
 
 
-for command in (run, sample, enqueue, status, retry, grid, btc, evaluate):
+for command in (run, sample, enqueue, status, runs, errors, retry, grid, btc, evaluate):
     main.add_command(command)

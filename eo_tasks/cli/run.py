@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from eo_tasks.cli.failures import failures_table
 from eo_tasks.cli.options import Years, cell_options, chosen_ids
 from eo_tasks.cli.report import print_report, print_sample_score, write_overview
-from eo_tasks.cli.work import failures_table
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import Bounds
 from eo_tasks.progress import Progress
@@ -162,6 +162,7 @@ class StageBars:
                 "running": now.running,
                 "failed": now.failed,
                 "blocked": now.blocked,
+                "no imagery": now.empty,
             }
             note = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
             task = self._tasks.get(stage)

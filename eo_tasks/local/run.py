@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from time import monotonic
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.local.redis_server import free_port, prepare_redis, wait_for_redis
@@ -20,6 +21,7 @@ from eo_tasks.steps import take_inventory
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.5
+REST = 10  # looking at a country's units must not take the workers' time
 ENVIRONMENT = "environment"  # a file for shells that want to talk to the run: `. data/run/environment`
 
 
@@ -115,18 +117,21 @@ def _reconnect() -> None:
 
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:
     """Enqueue the run, then look until nothing more will come."""
+    from eo_tasks.tasks.checkpoints import export_changed
     from eo_tasks.tasks.context import ledger
     from eo_tasks.tasks.enqueue import enqueue_years
 
     enqueue_years(run.wanted.years, run.wanted.grid_ids)
     pause = Event()
     while True:
+        begun = monotonic()
         progress = read_progress(ledger(), run.wanted, todo, run.created_at)
         follow(progress)
         if progress.is_settled:
+            export_changed(begun, is_last=True)
             return progress
         services.check()
-        pause.wait(LOOK_S)
+        pause.wait(max(LOOK_S, REST * (monotonic() - begun)))
 
 
 @contextmanager

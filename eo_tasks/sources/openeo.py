@@ -87,7 +87,16 @@ class OpenEOSource:
         self._run(job)
         with translated(self.login, f"download of job {job.job_id}"):
             self._download(job, target)
-        return {"job_id": job.job_id}
+        return {"job_id": job.job_id, **self._cost(job)}
+
+    def _cost(self, job: Any) -> dict[str, str]:
+        """What the job did cost, where the backend says so; the composite is there in any case."""
+        try:
+            with translated(self.login, f"job {job.job_id}"):
+                costs = job.describe().get("costs")
+        except EOTasksError:
+            return {}
+        return {} if costs is None else {"credits": str(costs)}
 
     def _run(self, job: Any) -> None:
         """Start a job and wait until it has finished.

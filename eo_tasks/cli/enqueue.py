@@ -1,0 +1,92 @@
+"""``enqueue``: ask a running system for cells × years, or look first at what that would do."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from eo_tasks.cli.options import Years, cell_options, chosen_ids
+from eo_tasks.errors import PermanentError
+from eo_tasks.settings import load_settings
+from eo_tasks.state.connection import connect, explained
+from eo_tasks.units import Stage
+
+ENQUEUE_S = 60
+
+
+@click.command()
+@click.option("--years", type=Years(), required=True, help="2021-2023 or 2021,2023.")
+@cell_options
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Keep what is stored, or make all anew.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, what it would skip and cost; change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="The dry run for programs.")
+def enqueue(years: tuple[int, ...], resume: bool, dry_run: bool, as_json: bool, **selection: Any) -> None:
+    """Enqueue what is missing of cells × years.
+
+    The same as celery -A eo_tasks call enqueue_years. With --no-resume, outputs that are stored are replaced one by
+    one, as the new ones are made.
+    """
+    from eo_tasks.tasks.context import pipeline
+    from eo_tasks.tasks.enqueue import make_run
+
+    ids = chosen_ids(lambda: pipeline().grid, **selection)
+    with explained(load_settings().redis_url):
+        connect(load_settings().broker_url).ping()
+        if dry_run:
+            show_forecast(make_run(years, ids, resume=resume), as_json=as_json)
+        else:
+            click.echo(json.dumps(_ask(years, ids, resume=resume), indent=2))
+
+
+def show_forecast(run: Any, *, as_json: bool) -> None:
+    """Print what a request would do."""
+    from eo_tasks.tasks.forecast import forecast
+
+    made = forecast(run)
+    kinds = {
+        "todo": "To do",
+        "done": "Stored already",
+        "in_flight": "In flight",
+        "stuck": "Failed",
+        "empty": "No imagery",
+        "blocked": "After a failed one",
+    }
+    if as_json:
+        units = {str(stage): {what: made.number(stage, what) for what in kinds} for stage in Stage}
+        busy = {str(stage): seconds for stage, seconds in made.busy_s.items()}
+        facts = {"run": run.id, "units": units, "stale_masks": made.stale_masks}
+        click.echo(json.dumps(facts | {"credits": made.credits, "busy_s": busy}, indent=2))
+        return
+    title = f"Run {run.id}: {len(run.wanted.grid_ids)} cells, {len(run.wanted.years)} years; nothing was changed"
+    table = Table("Stage", *kinds.values(), "Time", title=title, title_justify="left")
+    for stage in Stage:
+        numbers = (str(made.number(stage, what)) for what in kinds)
+        table.add_row(str(stage), *numbers, _duration(made.busy_s[stage]))
+    console = Console()
+    console.print(table)
+    downloads = made.number(Stage.DOWNLOAD, "todo")
+    cost = "unknown: no stored composite tells its cost" if made.credits is None else f"about {made.credits:,.0f}"
+    click.echo(f"{made.stale_masks} stale masks, {downloads} downloads; credits: {cost}.")
+    click.echo("Times are for workers as there were; 'unknown' until units of that stage were made.")
+
+
+def _ask(years: tuple[int, ...], ids: Any, *, resume: bool) -> Any:
+    from celery.exceptions import TimeoutError as ResultTimeoutError
+
+    from eo_tasks.tasks.enqueue import enqueue_years
+
+    request = enqueue_years.delay(list(years), ids, resume)
+    try:
+        return request.get(timeout=ENQUEUE_S)
+    except ResultTimeoutError:
+        raise PermanentError(
+            f"The request is queued, but no control worker took it within {ENQUEUE_S} s: "
+            "start one with celery -A beat worker."
+        ) from None
+
+
+def _duration(seconds: float | None) -> str:
+    return "unknown" if seconds is None else str(timedelta(seconds=round(seconds)))

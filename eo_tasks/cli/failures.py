@@ -1,0 +1,170 @@
+"""``errors`` and ``retry``: what failed, by its reason, and another try."""
+
+import json
+import sys
+from collections.abc import Sequence
+from threading import Event
+from time import monotonic
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from eo_tasks.errors import PermanentError
+from eo_tasks.settings import load_settings
+from eo_tasks.state.connection import explained
+from eo_tasks.state.entry import Entry, State
+from eo_tasks.state.ledger import ErrorGroup
+from eo_tasks.units import Stage, Unit
+
+LOOK_S = 1.0
+CANARY_FAILED = 3  # exit code
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def errors(as_json: bool) -> None:
+    """Show what units wait for you for: each kind of error with its number and an example."""
+    from eo_tasks.tasks.context import ledger
+
+    with explained(load_settings().redis_url):
+        groups = ledger().error_groups()
+        examples = {group.fingerprint: ledger().stuck_units([group.fingerprint], most=3) for group in groups}
+    if as_json:
+        shown = [
+            {
+                "id": group.fingerprint,
+                "class": group.error_class,
+                "number": group.number,
+                "message": group.template,
+                "example": group.example,
+                "units": [unit.id for unit in examples[group.fingerprint][:3]],
+            }
+            for group in groups
+        ]
+        click.echo(json.dumps(shown, indent=2))
+        return
+    if not groups:
+        click.echo("No unit waits for you.")
+        return
+    table = Table("Id", "Error", "Units", "Example", "Such as", title="What units wait for", title_justify="left")
+    for group in groups:
+        such_as = ", ".join(unit.id for unit in examples[group.fingerprint][:3])
+        table.add_row(group.fingerprint, group.error_class, str(group.number), group.example, such_as)
+    Console().print(table)
+    click.echo("Try them again with: eo-tasks retry --error ID [--canary 5]")
+
+
+@click.command()
+@click.option("--cell", "grid_id", type=int, help="Only this cell.")
+@click.option("--year", type=int, help="Only this year, or pairs with it.")
+@click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="Only this stage.")
+@click.option("--error", "kind", help="Only this kind: an id of eo-tasks errors, or a class such as SourceError.")
+@click.option("--run", "run_name", help="Only what this run wants: its id, or latest.")
+@click.option("--empty", is_flag=True, help="Those that had no imagery, instead of those that failed.")
+@click.option("--canary", type=click.IntRange(1), help="Try so many first, and the rest only if all of them succeed.")
+@click.option(
+    "--wait", "wait_s", type=click.IntRange(1), default=3600, show_default=True, help="For canaries, seconds."
+)
+def retry(
+    grid_id: int | None,
+    year: int | None,
+    stage: str | None,
+    kind: str | None,
+    run_name: str | None,
+    empty: bool,
+    canary: int | None,
+    wait_s: int,
+) -> None:
+    """Try failed units again.
+
+    \b
+    Examples:
+      eo-tasks retry --cell 1041 --year 2021
+      eo-tasks retry --error SourceError --canary 5
+    """
+    from eo_tasks.tasks.context import ledger
+    from eo_tasks.tasks.control import find_run
+
+    with explained(load_settings().redis_url):
+        run = None if run_name is None else find_run(run_name)
+        candidates = _empty_units() if empty else ledger().stuck_units(_kinds(kind, ledger().error_groups()))
+        chosen = [
+            unit
+            for unit in candidates
+            if grid_id in (None, unit.grid_id)
+            and (year is None or year in unit.years)
+            and stage in (None, unit.stage)
+            and (run is None or run.wants(unit))
+        ]
+        if not chosen:
+            raise PermanentError("No failed unit matches; see eo-tasks errors.")
+        if canary is not None and canary < len(chosen):
+            _send(chosen[:canary], "canaries")
+            _wait_for(chosen[:canary], wait_s)
+            chosen = chosen[canary:]
+        _send(chosen, "units")
+
+
+def failures_table(failures: dict[Unit, Entry], most: int = 20, number: int | None = None) -> Table:
+    """Failed units with their last errors, the first of ``number`` in all."""
+    title = f"{len(failures) if number is None else number} units wait for you"
+    table = Table("Unit", "State", "Tries", "Error", title=title, title_justify="left")
+    for unit, entry in list(failures.items())[:most]:
+        table.add_row(unit.id, str(entry.state), str(entry.attempts), entry.error)
+    return table
+
+
+def _kinds(kind: str | None, groups: Sequence[ErrorGroup]) -> list[str]:
+    """Fingerprints of the kinds that a person means.
+
+    Raises:
+        PermanentError: There is no such kind.
+    """
+    found = [group.fingerprint for group in groups if kind in (None, group.fingerprint, group.error_class)]
+    if kind is not None and not found:
+        known = ", ".join(sorted({group.error_class for group in groups})) or "none"
+        raise PermanentError(f"--error {kind}: no unit failed so. Kinds of errors now: {known}; see eo-tasks errors.")
+    return found
+
+
+def _empty_units() -> list[Unit]:
+    """Downloads without imagery: what comes after them follows by itself."""
+    from eo_tasks.tasks.context import ledger
+
+    places = [place for place, counts in ledger().all_counts().items() if counts.get(State.EMPTY)]
+    downloads = [place for place in places if place[0] is Stage.DOWNLOAD]
+    return sorted(
+        unit for place in downloads for unit, entry in ledger().all_entries(*place) if entry.state is State.EMPTY
+    )
+
+
+def _send(units: Sequence[Unit], what: str) -> None:
+    from eo_tasks.tasks.control import retry as try_again
+
+    done = try_again(units)
+    click.echo(
+        f"{done.sent + done.ready} {what} are tried again: {done.sent} queued now, {done.ready} when there is room."
+    )
+    if done.unwanted:
+        click.echo(f"{done.unwanted} belong to no run: enqueue their years again.")
+
+
+def _wait_for(canaries: Sequence[Unit], wait_s: int) -> None:
+    """Wait until the canaries have ended; leave the command if not all of them ended well."""
+    from eo_tasks.tasks.context import ledger
+
+    pause, until = Event(), monotonic() + wait_s
+    while True:
+        states = [entry.state for entry in ledger().entries(canaries).values()]
+        if all(state.is_settled for state in states) or monotonic() > until:
+            break
+        pause.wait(LOOK_S)
+    well = sum(state.is_done or state is State.EMPTY for state in states)
+    if well < len(canaries):
+        ended = sum(state.is_settled for state in states)
+        click.echo(
+            f"{well} of {len(canaries)} canaries succeeded, {ended - well} failed: the rest is left alone.", err=True
+        )
+        sys.exit(CANARY_FAILED)
+    click.echo(f"All {len(canaries)} canaries succeeded.")

@@ -1,0 +1,99 @@
+"""``runs``: list runs, and pause, resume, stop or cancel one."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from eo_tasks.ranges import write_ranges
+from eo_tasks.settings import load_settings
+from eo_tasks.state.connection import explained
+from eo_tasks.state.runs import Position, Run
+
+LONGEST_CELLS = 30
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def runs(ctx: click.Context, as_json: bool) -> None:
+    """List runs, or pause, resume, stop and cancel one: eo-tasks runs pause ID."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from eo_tasks.tasks.context import runs as kept
+
+    with explained(load_settings().redis_url):
+        known = [(run, kept().position(run)) for run in kept().all()]
+    if as_json:
+        click.echo(json.dumps([_facts(run, position) for run, position in known], indent=2))
+        return
+    if not known:
+        click.echo("No run was asked for yet: eo-tasks enqueue --years …")
+        return
+    table = Table(
+        "Run", "State", "Asked for", "Years", "Cells", "Looked at", "Found last", title="Runs", title_justify="left"
+    )
+    for run, position in known:
+        asked = datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M")
+        cells = f"{len(run.wanted.grid_ids)}: {_short(write_ranges(run.wanted.grid_ids))}"
+        looked = f"pass {position.passes + 1}, {position.cell} cells"
+        tally = ", ".join(f"{what} {number}" for what, number in sorted(position.last.items()) if number)
+        years = write_ranges(run.wanted.years) + (" (fresh)" if run.not_before else "")
+        table.add_row(run.id, str(run.state), asked, years, cells, looked, tally)
+    Console().print(table)
+
+
+def _command(name: str, text: str, said: str) -> Callable[[str], None]:
+    """One subcommand on one run."""
+
+    @runs.command(name, help=text)
+    @click.argument("run")
+    def act(run: str) -> None:
+        from eo_tasks.tasks import control
+
+        with explained(load_settings().redis_url):
+            found = control.find_run(run)
+            number = getattr(control, name)(found)
+        click.echo(said.format(run=found.id, number=number))
+
+    return act
+
+
+for _name, _text, _said in (
+    (
+        "pause",
+        "Start nothing more of RUN until it is resumed; what is at work ends.",
+        "Run {run} is paused; {number} queued units were taken back. Go on with: eo-tasks runs resume {run}",
+    ),
+    ("resume", "Have RUN go on, however it was halted.", "Run {run} goes on."),
+    (
+        "stop",
+        "Finish what is started of RUN, and end it there.",
+        "Run {run} ends with what is at work; {number} queued units were taken back.",
+    ),
+    ("cancel", "End RUN now and give up what is at work.", "Run {run} is canceled; {number} units were given up."),
+):
+    _command(_name, _text, _said)
+
+
+def _facts(run: Run, position: Position) -> dict[str, object]:
+    return {
+        "run": run.id,
+        "state": str(run.state),
+        "created_at": run.created_at,
+        "since": run.since,
+        "years": list(run.wanted.years),
+        "cells": len(run.wanted.grid_ids),
+        "is_fresh": bool(run.not_before),
+        "passes": position.passes,
+        "cells_looked_at": position.cell,
+        "tally": dict(position.tally),
+        "last": dict(position.last),
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_CELLS else text[: LONGEST_CELLS - 1] + "…"

@@ -1,0 +1,110 @@
+"""A dry run: what a request would do, what it would skip and why, and what that is likely to cost."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from eo_tasks.grid import GridYear
+from eo_tasks.plan import Wanted
+from eo_tasks.settings import ImagerySource, OpenEOMode, Settings
+from eo_tasks.state.entry import State
+from eo_tasks.state.runs import Run
+from eo_tasks.tasks.context import ledger, pipeline
+from eo_tasks.tasks.survey import survey
+from eo_tasks.units import Stage
+
+PART_CELLS = 500
+SAMPLE = 500  # records and entries that estimates are made of
+SYNCHRONOUS_CREDITS = 7.0  # the Copernicus Data Space charges a synchronous request flat; batch jobs by what they use
+
+
+@dataclass
+class Forecast:
+    """What a request would do; counts are units.
+
+    Attributes:
+        counts: By ``stage.what``: todo, done, in_flight, stuck, empty, blocked.
+        stale_masks: Masks that would be made anew because model, settings or composites changed.
+        credits: Likely cost of the downloads; ``None`` if unknown.
+        busy_s: Likely time that each stage needs with the workers as they were; ``None`` if unknown.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    stale_masks: int = 0
+    credits: float | None = None
+    busy_s: dict[Stage, float | None] = field(default_factory=dict)
+
+    def number(self, stage: Stage, what: str) -> int:
+        """Units of a stage that are so."""
+        return self.counts[f"{stage}.{what}"]
+
+
+def forecast(run: Run) -> Forecast:
+    """Look at every cell of a request and change nothing."""
+    made = Forecast()
+    wanted, cells = run.wanted, len(run.wanted.grid_ids)
+    for start in range(0, cells, PART_CELLS):
+        part = wanted.part(start, PART_CELLS)
+        found = survey(part, run.not_before)
+        made.counts.update({f"{stage}.done": number for stage, number in found.done.items()})
+        kinds = {
+            "todo": (*found.sendable, *found.waiting),
+            "in_flight": found.in_flight,
+            "stuck": found.stuck,
+            "empty": found.empty,
+            "blocked": found.blocked,
+        }
+        for what, units in kinds.items():
+            made.counts.update(f"{unit.stage}.{what}" for unit in units)
+        made.stale_masks += _stale_masks(part)
+    downloads = made.number(Stage.DOWNLOAD, "todo")
+    price = credits_each(pipeline().settings, wanted)
+    made.credits = None if price is None else downloads * price
+    for stage in Stage:
+        todo, pace_s = made.number(stage, "todo"), seconds_each(stage)
+        made.busy_s[stage] = 0 if not todo else None if pace_s is None else todo * pace_s
+    return made
+
+
+def credits_each(settings: Settings, wanted: Wanted) -> float | None:
+    """Credits of one composite: what those that are stored did cost, else what the service says."""
+    if settings.imagery_source is not ImagerySource.OPENEO:
+        return 0
+    paid = [cost for cost in islice(_costs(wanted), SAMPLE) if cost is not None]
+    if paid:
+        return sum(paid) / len(paid)
+    return SYNCHRONOUS_CREDITS if settings.openeo_mode is OpenEOMode.SYNCHRONOUS else None
+
+
+def seconds_each(stage: Stage) -> float | None:
+    """Seconds per unit, with as many at work at once as there were: the time in which some worked, by their number."""
+    spans: list[tuple[float, float]] = []
+    for known, period in reversed(ledger().periods()):
+        if known is stage and len(spans) < SAMPLE:
+            entries = (entry for _, entry in islice(ledger().all_entries(stage, period), 4 * SAMPLE))
+            spans += [(e.started_at, e.since) for e in entries if e.state is State.COMPLETED and e.started_at]
+    return covered(spans) / len(spans) if spans else None
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(end - max(start, until), 0)
+        until = max(until, end)
+    return total
+
+
+def _costs(wanted: Wanted) -> Iterator[float | None]:
+    """What stored composites did cost, where their records say so."""
+    for year in wanted.years:
+        for grid_id in wanted.grid_ids[:SAMPLE]:
+            record = pipeline().store.image_record(GridYear(grid_id, year))
+            cost = (record or {}).get("details", {}).get("credits")
+            yield float(cost) if cost is not None else None
+
+
+def _stale_masks(wanted: Wanted) -> int:
+    store, recipe = pipeline().store, pipeline().recipe
+    return sum(len(store.stale_mask_ids(*years, recipe, wanted.grid_ids)) for years in wanted.year_pairs)
