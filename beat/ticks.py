@@ -63,7 +63,9 @@ SCHEDULE = (
 
 
 def _register(tick: Tick) -> None:
-    app.task(name=tick.name, throws=(EOTasksError,), ignore_result=True)(tick.run)
+    @app.task(name=tick.name, throws=(EOTasksError,), ignore_result=True)
+    def task() -> dict[str, int]:
+        return tick.run()
 
 
 for _tick in SCHEDULE:

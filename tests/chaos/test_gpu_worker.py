@@ -17,7 +17,8 @@ from eo_tasks.grid import YearPair
 from eo_tasks.plan import Wanted
 from eo_tasks.products.mask import MaskFiles
 from eo_tasks.settings import load_settings
-from eo_tasks.state.ledger import Ledger, Limits
+from eo_tasks.state.entry import Limits
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.steps import Pipeline
 from eo_tasks.storage.layout import mask_path
 from eo_tasks.units import Stage

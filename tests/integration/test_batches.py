@@ -15,8 +15,9 @@ from redis import Redis
 
 from eo_tasks.errors import DeviceError
 from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.state.entry import Entry, Limits, State
 from eo_tasks.state.heartbeat import Heartbeat
-from eo_tasks.state.ledger import Entry, Ledger, Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import next_ids
 from eo_tasks.steps import Outcome
 from eo_tasks.storage.layout import image_path

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from eo_tasks.state.ledger import Ledger, Limits
+from eo_tasks.state.entry import Limits
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage, Unit
 from tests.system import CONTROL, system
 

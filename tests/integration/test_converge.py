@@ -10,7 +10,8 @@ from redis import Redis
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.sample import Sample
 from eo_tasks.settings import current_settings
-from eo_tasks.state.ledger import Ledger, State
+from eo_tasks.state.entry import State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import queued_ids
 from tests.system import this_process
 

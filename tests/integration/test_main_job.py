@@ -11,7 +11,8 @@ from rio_cogeo import cog_validate
 
 from eo_tasks.sample import Sample
 from eo_tasks.score import score
-from eo_tasks.state.ledger import Ledger, Limits, State
+from eo_tasks.state.entry import Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage
 from tests.system import BEAT, CONTROL, CPU, GPU, celery, system, wait_for
 

@@ -10,7 +10,8 @@ from rio_cogeo import cog_validate
 
 from eo_tasks.grid_file import read_grid
 from eo_tasks.raster import PixelGrid, read_composite
-from eo_tasks.state.ledger import Ledger, Limits, State
+from eo_tasks.state.entry import Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage
 from tests.real_scenes import COLLECTION, SCENES, SLOVENIA, numpys_median, real_catalog
 from tests.system import CONTROL, CPU, celery, system, wait_for

@@ -13,7 +13,8 @@ import pytest
 from redis import Redis
 
 from eo_tasks.local.redis_server import free_port
-from eo_tasks.state.ledger import Ledger, Limits, State
+from eo_tasks.state.entry import Limits, State
+from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage
 from tests.system import CONTROL, CPU, GPU, celery, system, wait_for
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Inventory, Wanted, plan
 from eo_tasks.progress import StageProgress, read_progress
-from eo_tasks.state.ledger import Entry, State
+from eo_tasks.state.entry import Entry, State
 from eo_tasks.units import Stage, Unit
 
 YEARS = (2021, 2022, 2023)
