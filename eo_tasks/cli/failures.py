@@ -8,7 +8,7 @@ from time import monotonic
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
@@ -47,7 +47,8 @@ def errors(as_json: bool) -> None:
     if not groups:
         click.echo("No unit waits for you.")
         return
-    table = Table("Id", "Error", "Units", "Example", "Such as", title="What units wait for", title_justify="left")
+    columns = (Column("Id", no_wrap=True), "Error", "Units", "Example", "Such as")
+    table = Table(*columns, title="What units wait for", title_justify="left")
     for group in groups:
         such_as = ", ".join(unit.id for unit in examples[group.fingerprint][:3])
         table.add_row(group.fingerprint, group.error_class, str(group.number), group.example, such_as)

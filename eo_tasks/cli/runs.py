@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from eo_tasks.ranges import write_ranges
 from eo_tasks.settings import load_settings
@@ -14,6 +14,7 @@ from eo_tasks.state.connection import explained
 from eo_tasks.state.runs import Position, Run
 
 LONGEST_CELLS = 30
+COLUMNS = ("State", "Asked for", "Years", "Cells", "Looked at", "Found last")
 
 
 @click.group(invoke_without_command=True)
@@ -33,9 +34,7 @@ def runs(ctx: click.Context, as_json: bool) -> None:
     if not known:
         click.echo("No run was asked for yet: eo-tasks enqueue --years …")
         return
-    table = Table(
-        "Run", "State", "Asked for", "Years", "Cells", "Looked at", "Found last", title="Runs", title_justify="left"
-    )
+    table = Table(Column("Run", no_wrap=True), *COLUMNS, title="Runs", title_justify="left")
     for run, position in known:
         asked = datetime.fromtimestamp(run.created_at, UTC).strftime("%Y-%m-%d %H:%M")
         cells = f"{len(run.wanted.grid_ids)}: {_short(write_ranges(run.wanted.grid_ids))}"

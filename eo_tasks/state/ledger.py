@@ -348,7 +348,7 @@ class Ledger:
         return None if closed is None else Closed(State(str(closed[0])), int(closed[1]))
 
     def _call(self, script: Callable[..., Any], *args: str | int | float) -> Any:
-        return script(args=[round(self._clock(), 2), *args])
+        return script(args=[round(self._clock(), 3), *args])
 
 
 def _follow(unit: Unit, followers: Followers, grace_s: float) -> str:

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from eo_tasks.state.entry import Limits
+from eo_tasks.plan import Wanted
+from eo_tasks.ranges import Ranges
+from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.runs import Run, Runs
 from eo_tasks.units import Stage, Unit
 from tests.system import CONTROL, system
 
 pytestmark = pytest.mark.integration
 
-FAILED = Unit(Stage.DOWNLOAD, 463, (2021,))
+FAILED, QUEUED = (Unit(Stage.DOWNLOAD, cell, (2021,)) for cell in (463, 464))
 
 
 def eo_tasks(environment: Mapping[str, str], cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,32 +31,119 @@ def eo_tasks(environment: Mapping[str, str], cwd: Path, *arguments: str) -> subp
 
 @pytest.fixture
 def ledger(redis: Redis) -> Ledger:
-    """A ledger with one unit in flight and one that failed."""
+    """A ledger with one unit in flight and one that failed, and the run that wants both."""
     ledger = Ledger(redis, Limits())
-    ledger.enqueue(FAILED)
+    run = Runs(redis).add(Run(Wanted(Ranges.of([463, 464]), (2021,)), created_at=1.0))
+    ledger.make_ready([FAILED, QUEUED], run.id)
+    ledger.take(Stage.DOWNLOAD, run.id, 2)
     ledger.fail(ledger.begin(FAILED, "me", "cpu@host"), "SourceError: Cell 463, 2021: credits exhausted")
-    ledger.enqueue(Unit(Stage.DOWNLOAD, 464, (2021,)))
     return ledger
 
 
-def test_status_shows_states_queues_and_errors(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+def test_status_shows_runs_states_queues_and_errors(
+    environment: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
     shown = eo_tasks(environment, tmp_path, "status", "--json")
     assert shown.returncode == 0, shown.stderr
+    (run,) = Runs(ledger.redis).all()
     assert json.loads(shown.stdout) == {
+        "runs": {run.id: "active"},
         "units": {"download_2021": {"failed": 1, "enqueued": 1}},
         "queues": {"downloads": 0, "stores": 0, "btc": 0, "control": 0},
+        "waiting_for_a_person": 1,
         "errors": {"download_463_2021": "SourceError: Cell 463, 2021: credits exhausted"},
     }
     assert "download_463_2021" in eo_tasks(environment, tmp_path, "status").stdout
 
 
+def test_errors_lists_kinds_with_numbers_and_an_example(
+    environment: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    shown = json.loads(eo_tasks(environment, tmp_path, "errors", "--json").stdout)
+    (group,) = ledger.error_groups()
+    assert shown == [
+        {
+            "id": group.fingerprint,
+            "class": "SourceError",
+            "number": 1,
+            "message": "credits exhausted",
+            "example": "SourceError: Cell 463, 2021: credits exhausted",
+            "units": ["download_463_2021"],
+        }
+    ]
+    assert group.fingerprint in eo_tasks(environment, tmp_path, "errors").stdout
+
+
 def test_retry_takes_only_what_is_asked_for(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
-    other = eo_tasks(environment, tmp_path, "retry", "--cell", "464")
-    assert (other.returncode, other.stderr) == (1, "Error: No failed unit matches; see eo-tasks status.\n")
-    done = eo_tasks(environment, tmp_path, "retry", "--cell", "463", "--year", "2021")
-    assert done.returncode == 0
-    assert done.stdout == "1 units will be tried again within 15 s.\n"
+    for choice in (("--cell", "464"), ("--year", "2022"), ("--stage", "btc")):
+        other = eo_tasks(environment, tmp_path, "retry", *choice)
+        assert (other.returncode, other.stderr) == (1, "Error: No failed unit matches; see eo-tasks errors.\n")
+    unknown = eo_tasks(environment, tmp_path, "retry", "--error", "GridError")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("Error: --error GridError: no unit failed so. Kinds of errors now: SourceError")
+    chosen = ("--cell", "463", "--year", "2021", "--error", "SourceError", "--run", "latest")
+    done = eo_tasks(environment, tmp_path, "retry", *chosen)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 units are tried again: 1 queued now, 0 when there is room.\n"
     assert dict(ledger.waiting_for_a_person()) == {}
+    assert ledger.entry(FAILED).state is State.ENQUEUED
+
+
+@pytest.mark.parametrize("is_good", [True, False])
+def test_canaries_go_first_and_the_rest_only_if_they_succeed(
+    environment: dict[str, str], ledger: Ledger, broker: Redis, tmp_path: Path, *, is_good: bool
+) -> None:
+    ledger.fail(ledger.begin(QUEUED, "me", "cpu@host"), "SourceError: Cell 464, 2021: credits exhausted")
+    command = [sys.executable, "-m", "eo_tasks.cli", "retry", "--canary", "1"]
+    with subprocess.Popen(
+        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as retrying:
+        assert broker.blpop(["downloads"], timeout=60) is not None
+        assert ledger.entry(QUEUED).state is State.FAILED
+        lease = ledger.begin(FAILED, "me", "cpu@host")
+        if is_good:
+            ledger.finish(lease, is_skipped=False)
+        else:
+            ledger.fail(lease, "SourceError: Cell 463, 2021: credits exhausted")
+        told, complained = retrying.communicate(timeout=60)
+    if is_good:
+        assert (retrying.returncode, ledger.entry(QUEUED).state) == (0, State.ENQUEUED)
+        assert "All 1 canaries succeeded." in told
+    else:
+        assert (retrying.returncode, ledger.entry(QUEUED).state) == (3, State.FAILED)
+        assert complained == "0 of 1 canaries succeeded, 1 failed: the rest is left alone.\n"
+
+
+def test_run_is_paused_resumed_and_canceled_by_its_id(
+    environment: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    (run,) = Runs(ledger.redis).all()
+    paused = eo_tasks(environment, tmp_path, "runs", "pause", run.id[:4])
+    assert paused.stdout.startswith(f"Run {run.id} is paused; 1 queued units were taken back.")
+    assert run.id in eo_tasks(environment, tmp_path, "runs").stdout
+    assert eo_tasks(environment, tmp_path, "runs", "resume", "latest").returncode == 0
+    assert eo_tasks(environment, tmp_path, "runs", "cancel", run.id).returncode == 0
+    (shown,) = json.loads(eo_tasks(environment, tmp_path, "runs", "--json").stdout)
+    assert (shown["run"], shown["state"], shown["cells"], shown["years"]) == (run.id, "canceled", 2, [2021])
+    again = eo_tasks(environment, tmp_path, "runs", "stop", run.id)
+    assert (again.returncode, again.stderr) == (1, f"Error: Run {run.id} has ended (canceled) already.\n")
+    unknown = eo_tasks(environment, tmp_path, "runs", "stop", "nonsense")
+    assert (unknown.returncode, unknown.stderr) == (
+        1, f"Error: Run nonsense: no such run; there are: {run.id}.\n",
+    )  # fmt: skip
+
+
+def test_dry_run_changes_nothing(
+    sample_environment: dict[str, str], redis: Redis, broker: Redis, tmp_path: Path
+) -> None:
+    asked = ("enqueue", "--years", "2021-2022", "--cells", "463,464", "--dry-run")
+    shown = eo_tasks(sample_environment, tmp_path, *asked)
+    assert shown.returncode == 0, shown.stderr
+    assert "0 stale masks, 4 downloads; credits: about 0." in shown.stdout
+    facts = json.loads(eo_tasks(sample_environment, tmp_path, *asked, "--json").stdout)
+    assert facts["units"]["btc"] == {"todo": 2, "done": 0, "in_flight": 0, "stuck": 0, "empty": 0, "blocked": 0}
+    assert facts["busy_s"]["download"] is None
+    assert redis.keys() == broker.keys() == []
 
 
 def test_enqueue_prints_what_is_planned(sample_environment: dict[str, str], redis: Redis, tmp_path: Path) -> None:
@@ -64,7 +154,7 @@ def test_enqueue_prints_what_is_planned(sample_environment: dict[str, str], redi
     assert json.loads(asked.stdout)["planned"] == 5
 
 
-@pytest.mark.parametrize("command", [("status",), ("retry",), ("enqueue", "--years", "2021")])
+@pytest.mark.parametrize("command", [("status",), ("retry",), ("errors",), ("runs",), ("enqueue", "--years", "2021")])
 def test_wrong_password_of_redis_is_one_line(
     sample_environment: dict[str, str], command: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -75,7 +165,7 @@ def test_wrong_password_of_redis_is_one_line(
     assert "wrong" not in ended.stderr
 
 
-@pytest.mark.parametrize("command", [("status",), ("retry",), ("enqueue", "--years", "2021")])
+@pytest.mark.parametrize("command", [("status",), ("retry",), ("errors",), ("runs",), ("enqueue", "--years", "2021")])
 def test_redis_that_is_not_there_is_one_line(
     sample_environment: dict[str, str], command: tuple[str, ...], tmp_path: Path
 ) -> None:

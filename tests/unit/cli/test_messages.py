@@ -15,15 +15,12 @@ from tests.command_line import MISUSED, call, complaint
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
     """Open everything anew, and let nothing that ``run`` sets outlive the test."""
-    shared = (context.pipeline, context.state_redis, context.broker_redis, context.ledger)
-    for cached in shared:
-        cached.cache_clear()
+    context.reopen()
     for variable in ("GRID_FILE", "GRID_LAYER", "IMAGERY_SOURCE", "STAC_URL", "BTC_MODEL_CHECKPOINT", "DATA_DIR"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)  # undone to "unset" afterwards
     yield
-    for cached in shared:
-        cached.cache_clear()
+    context.reopen()
 
 
 @pytest.fixture
@@ -190,10 +187,11 @@ def test_a_command_that_does_not_exist_is_told():
 # Redis
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["retry"], ["enqueue", "--years", "2022"]])
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["retry"], ["errors"], ["runs"], ["enqueue", "--years", "2022"]])
 @pytest.mark.usefixtures("silent_redis")
 def test_a_redis_that_does_not_answer_is_told_without_its_password(monkeypatch, arguments):
-    monkeypatch.setattr("eo_tasks.cli.work.connect", connection.connect)
+    for module in ("eo_tasks.cli.enqueue", "eo_tasks.cli.status", "eo_tasks.tasks.context"):
+        monkeypatch.setattr(f"{module}.connect", connection.connect)
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@broker:6379/0")
     said = complaint(*arguments)
     assert said.startswith("Redis at redis://:********@broker:6379/0 does not work (")
