@@ -1,0 +1,1 @@
+"""Steps that only take time and write a small file, for real workers in tests of the orchestration."""
