@@ -11,7 +11,7 @@ INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
 STACK := $(COMPOSE) --profile $(INFERENCE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint up down logs status scale enqueue retry clean shell env lock
+.PHONY: help install run test chaos lint up down logs status scale enqueue runs errors retry clean shell env lock
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -30,6 +30,11 @@ run: install  ## Map the sample area with embedded parts; ARGS="--years 2021-202
 
 test: install  ## Run the tests; ARGS="-k ledger" for some of them
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: install  ## Kill workers, Redis and more for half an hour; figures in build/chaos.jsonl
+	@mkdir -p build && rm -f build/chaos.jsonl
+	CHAOS=long CHAOS_FIGURES=$(CURDIR)/build/chaos.jsonl $(BIN)/python -m pytest tests/chaos $(ARGS)
+	@cat build/chaos.jsonl
 
 lint: install  ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -68,11 +73,18 @@ status:  ## Containers, and units by stage, year and state
 scale:  ## Run CPU=4 CPU workers
 	$(STACK) up -d --no-build --no-recreate --scale worker-cpu=$(CPU) worker-cpu
 
-enqueue:  ## Enqueue YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid
-	$(STACK) exec -T worker-control eo-tasks enqueue --years "$(YEARS)" $(if $(CELLS),--cells "$(CELLS)")
+enqueue:  ## Enqueue YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid; ARGS=--dry-run to look first
+	$(STACK) exec -T worker-control eo-tasks enqueue --years "$(YEARS)" $(if $(CELLS),--cells "$(CELLS)") $(ARGS)
 
-retry:  ## Try failed units again; CELL=1041 YEAR=2021 for some of them
-	$(STACK) exec -T worker-control eo-tasks retry $(if $(CELL),--cell $(CELL)) $(if $(YEAR),--year $(YEAR))
+runs:  ## List runs; ARGS="pause ID", resume, stop or cancel
+	$(STACK) exec -T worker-control eo-tasks runs $(ARGS)
+
+errors:  ## What failed, by kind, with numbers and examples
+	$(STACK) exec -T worker-control eo-tasks errors
+
+retry:  ## Try failed units again; CELL=1041 YEAR=2021 STAGE=btc ERROR=SourceError for some, CANARY=5 for a few first
+	$(STACK) exec -T worker-control eo-tasks retry $(if $(CELL),--cell $(CELL)) $(if $(YEAR),--year $(YEAR)) \
+	  $(if $(STAGE),--stage $(STAGE)) $(if $(ERROR),--error $(ERROR)) $(if $(CANARY),--canary $(CANARY))
 
 shell:  ## A shell in the control worker
 	$(STACK) exec worker-control bash
