@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import states
 from celery.backends.redis import RedisBackend
+from celery.exceptions import TaskRevokedError
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.state.entry import Entry, Limits, State
@@ -42,7 +43,9 @@ class LedgerBackend(RedisBackend):  # type: ignore[misc]
     def _meta(self, unit: Unit, entry: Entry) -> dict[str, Any]:
         status = CELERY_STATES[entry.state]
         result: Any = {"unit": unit.id, "state": str(entry.state)}
-        if status in states.EXCEPTION_STATES:
+        if status == states.REVOKED:
+            result = TaskRevokedError(f"{unit}: canceled.")
+        elif status in states.EXCEPTION_STATES:
             error_class, _, message = entry.error.partition(": ")
             result = self.exception_to_python(
                 {"exc_type": error_class or "PermanentError", "exc_message": [message], "exc_module": "eo_tasks.errors"}

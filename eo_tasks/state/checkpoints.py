@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, dict[int, Entry]]:
             log.warning("checkpoint file ignored: not in the format of one", extra={"path": str(path)})
         return found
     for unit_id, task in tasks.items():
-        with suppress(PermanentError, ValueError, TypeError, AttributeError):
+        with suppress(PermanentError, LookupError, ValueError, TypeError, AttributeError):
             unit, entry = Unit.parse(unit_id), _entry(task)
             if entry.state.is_settled or entry.state is State.CANCELED:
                 found.setdefault(unit.period, {})[unit.grid_id] = entry

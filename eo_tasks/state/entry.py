@@ -1,7 +1,7 @@
 """Where one unit stands, and the right to run it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from eo_tasks.units import Unit
@@ -83,10 +83,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to run a unit, held by ``owner`` while it is renewed."""
+    """The right to run a unit, held by ``owner`` while it is renewed.
+
+    Attributes:
+        deaths: Workers that the unit took down before.
+    """
 
     unit: Unit
     owner: str
+    deaths: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,8 @@ class Followers:
 
     Attributes:
         then: A unit whose message is sent next: it is enqueued.
-        pairs: Pairs of years that this image may complete, each with the run that wants it: ready, if the other image
-            is stored.
+        pairs: Pairs of years that this image may complete, each with the run that wants it: if the other image is
+            stored, a pair is enqueued, or on the run's list where there is no room.
         empty: Units that have nothing to work on.
     """
 

@@ -1,9 +1,11 @@
 """The heartbeat that keeps a process's leases while their units run."""
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
+from time import monotonic
 
 from redis.exceptions import RedisError
 
@@ -12,17 +14,27 @@ from eo_tasks.state.entry import Lease
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Unit
 
+if sys.platform == "linux":
+    from time import CLOCK_BOOTTIME, clock_gettime
+
 log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
 
 
+def _now() -> float:
+    """Seconds that also pass while this process, or the whole machine, is frozen."""
+    return clock_gettime(CLOCK_BOOTTIME) if sys.platform == "linux" else monotonic()
+
+
 class Heartbeat:
     """Renews leases from one thread, which starts with the first of them and lasts as long as the process."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, clock: Callable[[], float] = _now) -> None:
         self._ledger = ledger
+        self._clock = clock
         self._held: dict[Unit, Lease] = {}
+        self._renewed: dict[Unit, float] = {}
         self._lost: set[Unit] = set()
         self._lock, self._stop = Lock(), Event()
         self._thread: Thread | None = None
@@ -31,6 +43,7 @@ class Heartbeat:
         """Renew this lease from now on."""
         with self._lock:
             self._held[lease.unit] = lease
+            self._renewed[lease.unit] = self._clock()
             self._lost.discard(lease.unit)
             if self._thread is None:
                 self._thread = Thread(target=self._beat, name="leases", daemon=True)
@@ -40,6 +53,7 @@ class Heartbeat:
         """Renew it no more."""
         with self._lock:
             self._held.pop(lease.unit, None)
+            self._renewed.pop(lease.unit, None)
             self._lost.discard(lease.unit)
 
     @contextmanager
@@ -54,7 +68,8 @@ class Heartbeat:
     def confirm(self, unit: Unit) -> None:
         """Make sure that the unit is still this process's, before its output is published.
 
-        While Redis does not answer, the answer is yes: publishing is atomic, and what two make is the same.
+        A lease that was renewed a moment ago holds, and nobody is asked. While Redis does not answer, the answer is
+        yes: publishing is atomic, and what two make is the same.
 
         Raises:
             LeaseLostError: It was frozen or cut off for longer than a lease, or the unit was canceled.
@@ -63,7 +78,7 @@ class Heartbeat:
             lease = self._held.get(unit)
         if lease is None and unit not in self._lost:
             return  # not run under a lease
-        if lease is not None:
+        if lease is not None and self._clock() - self._renewed.get(unit, 0) > self._ledger.limits.lease_s / 2:
             self._renew(lease)
         if unit in self._lost:
             raise LeaseLostError(f"{unit}: the lease was lost; another worker answers for it, or it was canceled.")
@@ -83,7 +98,9 @@ class Heartbeat:
 
     def _renew(self, lease: Lease) -> None:
         try:
+            asked = self._clock()
             if self._ledger.renew(lease):
+                self._renewed[lease.unit] = asked
                 return
         except RedisError as error:  # a restart of Redis may be shorter than the lease
             log.warning("lease not renewed", extra={"unit": lease.unit.id, "error": str(error)})

@@ -33,11 +33,11 @@ class Closed:
 
     Attributes:
         state: Where it stands now.
-        pairs_ready: Year pairs that this made ready.
+        enqueued: Year pairs that this completed and for which there is room; the caller sends them.
     """
 
     state: State
-    pairs_ready: int
+    enqueued: tuple[Unit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +326,8 @@ class Ledger:
     def _lease(self, unit: Unit, owner: str, worker: str, *, only_fresh: bool) -> Lease | None:
         limits = self.limits
         given = (unit.stage, unit.period, unit.grid_id, owner, worker)
-        is_begun = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
-        return Lease(unit, owner) if is_begun else None
+        deaths = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
+        return None if deaths is None else Lease(unit, owner, int(deaths))
 
     def _end(
         self,
@@ -341,17 +341,21 @@ class Ledger:
     ) -> Closed | None:
         unit, error = lease.unit, error[:LONGEST_ERROR]
         print_id, about = (fingerprint(error).id, _about(error)) if error else ("", "")
-        follow = _follow(unit, followers, self.limits.grace_s) if followers is not None else ""
+        follow = _follow(unit, followers, self.limits) if followers is not None else ""
         given = (unit.stage, unit.period, unit.grid_id, lease.owner, state, error, print_id, about, due)
         tries = self.limits.max_attempts if max_attempts is None else max_attempts
         closed = self._call(self._close, *given, tries, follow)
-        return None if closed is None else Closed(State(str(closed[0])), int(closed[1]))
+        if closed is None:
+            return None
+        state_now, *periods = map(str, closed)
+        pairs = (Unit(Stage.BTC, unit.grid_id, tuple(map(int, period.split("_")))) for period in periods)
+        return Closed(State(state_now), tuple(pairs))
 
     def _call(self, script: Callable[..., Any], *args: str | int | float) -> Any:
         return script(args=[round(self._clock(), 3), *args])
 
 
-def _follow(unit: Unit, followers: Followers, grace_s: float) -> str:
+def _follow(unit: Unit, followers: Followers, limits: Limits) -> str:
     """Followers as the script reads them: all are of the unit's own cell."""
 
     def other_year(pair: Unit) -> str:
@@ -362,7 +366,8 @@ def _follow(unit: Unit, followers: Followers, grace_s: float) -> str:
             "then": [] if followers.then is None else [[followers.then.stage, followers.then.period]],
             "pairs": [[run_id, pair.period, other_year(pair)] for run_id, pair in followers.pairs],
             "empty": [[empty.stage, empty.period] for empty in followers.empty],
-            "grace": grace_s,
+            "grace": limits.grace_s,
+            "room": limits.max_in_flight,
         }
     )
 

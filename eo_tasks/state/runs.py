@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from time import time
+from time import monotonic, time
 
 from redis import Redis
 
@@ -17,6 +17,7 @@ from eo_tasks.units import Stage, Unit
 WANTED_KEY = "eo-tasks:runs"
 STATES_KEY = "eo-tasks:run-states"
 POSITIONS_KEY = "eo-tasks:run-positions"
+RECENT_S = 1.0
 KEPT_S = 90 * 24 * 3600  # runs that ended are forgotten after this
 
 
@@ -93,6 +94,7 @@ class Runs:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._wanted: dict[str, Wanted] = {}  # never changes: an id is the fingerprint of its request
+        self._recent: tuple[float, list[Run]] | None = None
         self._exchange = redis.register_script(EXCHANGE)
 
     def add(self, run: Run) -> Run:
@@ -101,6 +103,7 @@ class Runs:
         Returns:
             The run as it is kept.
         """
+        self._recent = None
         known = self.get(run.id)
         is_fresh = run.not_before > 0
         if known is not None and not known.state.has_ended and not is_fresh:
@@ -129,8 +132,15 @@ class Runs:
         """Runs that go on, oldest first."""
         return [run for run in self.all() if run.state is RunState.ACTIVE]
 
+    def recently_active(self) -> list[Run]:
+        """``active``, as it was a second ago at most: for every step of every unit."""
+        if self._recent is None or monotonic() - self._recent[0] > RECENT_S:
+            self._recent = monotonic(), self.active()
+        return self._recent[1]
+
     def change(self, run: Run, state: RunState) -> bool:
         """Bring a run into another state; ``False`` if someone else changed it in between."""
+        self._recent = None
         changed = replace(run, state=state, since=time())
         return bool(self._exchange(keys=[STATES_KEY], args=[run.id, _state_record(run), _state_record(changed)]))
 

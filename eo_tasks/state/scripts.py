@@ -143,26 +143,26 @@ return sent
 )
 
 # now, stage, period, cell, owner, worker, lease in s, max deaths, fingerprint and about of a death, only fresh?
-# → 1 if the unit is now leased and started
+# → how many workers the unit took down, if it is now leased and started; else nothing
 BEGIN = (
     _COMMON
     + """
 local _, stage, period, cell, owner, worker, lease_s, max_deaths, print, about, only_fresh = unpack(ARGV)
 local lease = lease_of(stage, period, cell)
 local held = redis.call('GET', lease)
-if held then return held == owner and 1 or 0 end
 local entry = read(stage, period, cell)
+if held then return held == owner and entry[3] end
 local state = entry[1]
-if state ~= 'enqueued' and state ~= 'started' and (state ~= 'retrying' or entry[6] > now) then return 0 end
-if only_fresh == '1' and (state ~= 'enqueued' or entry[3] > 0) then return 0 end
+if state ~= 'enqueued' and state ~= 'started' and (state ~= 'retrying' or entry[6] > now) then return false end
+if only_fresh == '1' and (state ~= 'enqueued' or entry[3] > 0) then return false end
 if state == 'started' then
   entry[3] = entry[3] + 1
-  if is_set_aside(stage, period, cell, entry, max_deaths, print, about) then return 0 end
+  if is_set_aside(stage, period, cell, entry, max_deaths, print, about) then return false end
 end
 entry[2], entry[5], entry[6], entry[7] = entry[2] + 1, now, 0, worker
 move(stage, period, cell, entry, 'started', now + tonumber(lease_s))
 redis.call('SET', lease, owner, 'PX', math.floor(lease_s * 1000))
-return 1
+return entry[3]
 """
 )
 
@@ -173,7 +173,7 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 # now, stage, period, cell, owner, state, error, fingerprint, about, due, max attempts, followers as JSON
-# → the state the unit is in now and the number of pairs that are ready now; nothing if the lease was lost
+# → the state the unit is in now, and the period of each pair that is enqueued now; nothing if the lease was lost
 CLOSE = (
     _COMMON
     + """
@@ -190,7 +190,7 @@ else
   if state == 'retrying' then entry[6] = tonumber(due) end
   move(stage, period, cell, entry, state, tonumber(due))
 end
-local ready = 0
+local answer = {state}
 if followers ~= '' then
   local follow = cjson.decode(followers)
   for _, unit in ipairs(follow['then']) do
@@ -205,10 +205,15 @@ if followers ~= '' then
     if DONE[read(stage, other_year, cell)[1]] then
       local btc = read('btc', years, cell)
       if btc[1] ~= 'pending' and not IN_FLIGHT[btc[1]] and not STUCK[btc[1]] then
+        local list, active = 'eo-tasks:ready:' .. run .. ':btc', 'eo-tasks:active:btc'
         afresh('btc', years, cell, btc)
-        move('btc', years, cell, btc, 'pending')
-        redis.call('RPUSH', 'eo-tasks:ready:' .. run .. ':btc', cell .. ':' .. years)
-        ready = ready + 1
+        if redis.call('EXISTS', list) == 0 and redis.call('ZCARD', active) < follow['room'] then
+          move('btc', years, cell, btc, 'enqueued', now + follow['grace'])
+          answer[#answer + 1] = years
+        else
+          move('btc', years, cell, btc, 'pending')
+          redis.call('RPUSH', list, cell .. ':' .. years)
+        end
       end
     end
   end
@@ -219,7 +224,7 @@ if followers ~= '' then
     end
   end
 end
-return {state, ready}
+return answer
 """
 )
 

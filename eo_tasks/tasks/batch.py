@@ -100,7 +100,7 @@ class Batch:
         Taken by the thread that reads ahead, so that little more is leased than is being worked on.
         """
         own = _pair(self._own.unit)
-        if self._ledger.entry(own.btc).deaths:
+        if self._own.deaths:
             yield [own]
             return
         waiting = _Waiting(own)
@@ -153,7 +153,7 @@ class Batch:
 
     def _refilled(self, waiting: "_Waiting") -> YearPair | None:
         """Have ready pairs sent that found no room before, and look for the first of them."""
-        if not dispatch(Stage.BTC, runs().active()):
+        if not dispatch(Stage.BTC, runs().recently_active()):
             return None
         waiting.look_again()
         return waiting.pop()

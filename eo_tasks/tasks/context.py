@@ -54,7 +54,7 @@ def runs() -> Runs:
 
 def not_before(unit: Unit) -> float:
     """How old a unit's output may be: as old as you like, unless an active run wanted a fresh start."""
-    return max((run.not_before for run in runs().active() if run.not_before and run.wants(unit)), default=0)
+    return max((run.not_before for run in runs().recently_active() if run.not_before and run.wants(unit)), default=0)
 
 
 def reopen() -> None:

@@ -55,7 +55,7 @@ def pairs_completed_by(stored: GridYear) -> tuple[tuple[str, Unit], ...]:
     """The pairs of years, with the runs that want them, that wait for a composite."""
     return tuple(
         (run.id, pair.btc)
-        for run in runs().active()
+        for run in runs().recently_active()
         if run.wants(stored.store)
         for pair in pairs_of(stored, run.wanted.years)
     )

@@ -9,10 +9,9 @@ from eo_tasks.celery import app
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.state.entry import Followers, State
 from eo_tasks.tasks.batch import infer_batch
-from eo_tasks.tasks.context import pipeline, runs
-from eo_tasks.tasks.send import dispatch, pairs_completed_by
+from eo_tasks.tasks.context import pipeline
+from eo_tasks.tasks.send import pairs_completed_by, publish
 from eo_tasks.tasks.shell import UnitTask, perform
-from eo_tasks.units import Stage
 
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.download")
@@ -33,7 +32,7 @@ def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
 def store(self: Task, grid_id: int, year: int) -> dict[str, Any]:
     """Insert a staged composite into the store, then send the year pairs that it completes.
 
-    The pairs become ready in the same atomic step in which the composite becomes stored, so that of two composites the
+    The pairs are enqueued in the same atomic step in which the composite becomes stored, so that of two composites the
     later one always finds the other: whichever that is.
     """
     grid_year = GridYear(grid_id, year)
@@ -42,8 +41,7 @@ def store(self: Task, grid_id: int, year: int) -> dict[str, Any]:
         return Followers(pairs=pairs_completed_by(grid_year))
 
     result, closed = perform(self, grid_year.store, lambda: steps.store(pipeline(), grid_year), follow)
-    if closed.pairs_ready:
-        dispatch(Stage.BTC, runs().active())
+    publish(closed.enqueued)
     return result
 
 

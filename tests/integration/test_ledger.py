@@ -230,13 +230,16 @@ def test_heartbeat_outlives_the_lease_it_renews(redis: Redis) -> None:
     heartbeat.stop()
 
 
-def test_heartbeat_refuses_to_publish_what_another_worker_answers_for(ledger: Ledger) -> None:
-    heartbeat = Heartbeat(ledger)
+def test_heartbeat_refuses_to_publish_what_another_worker_answers_for(ledger: Ledger, clock: Clock) -> None:
+    heartbeat = Heartbeat(ledger, clock)
     enqueue(ledger, UNIT)
     lease = ledger.begin(UNIT, "frozen", "w")
     with heartbeat.holding(lease):
+        clock.now += 20
         heartbeat.confirm(UNIT)
         lose_lease(ledger)
+        heartbeat.confirm(UNIT)  # renewed a moment ago: nobody else can have it
+        clock.now += 20  # frozen
         with pytest.raises(LeaseLostError, match=r"^Cell 463, 2023: "):
             heartbeat.confirm(UNIT)
         with pytest.raises(LeaseLostError):
@@ -263,10 +266,9 @@ def test_pair_is_ready_the_moment_its_second_image_is_stored_whichever_that_is(l
     enqueue(ledger, STORES[1])
     leases = [ledger.begin(unit, "me", "w") for unit in STORES]
     first, second = (ledger.finish(leases[at], is_skipped=False, followers=COMPLETES) for at in order)
-    assert (first.pairs_ready, second.pairs_ready) == (0, 1)
-    assert ledger.ready_units("run", Stage.BTC) == [PAIR]
-    assert ledger.take(Stage.BTC, "run", 5) == [PAIR]
-    assert ledger.take(Stage.BTC, "run", 5) == []
+    assert (first.enqueued, second.enqueued) == ((), (PAIR,))
+    assert ledger.entry(PAIR).state is State.ENQUEUED
+    assert ledger.active(Stage.BTC) == [PAIR]
 
 
 def test_of_two_images_stored_at_once_exactly_one_makes_the_pair_ready(ledger: Ledger) -> None:
@@ -281,7 +283,24 @@ def test_of_two_images_stored_at_once_exactly_one_makes_the_pair_ready(ledger: L
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(end, leases))
-    assert sorted(ledger.ready_units("run", Stage.BTC)) == pairs
+    assert sorted(ledger.active(Stage.BTC)) == pairs
+
+
+def test_pair_for_which_there_is_no_room_waits_on_the_list_of_its_run(redis: Redis) -> None:
+    ledger = Ledger(redis, Limits(max_in_flight=2))
+    first, second = (Unit(Stage.BTC, 463, years) for years in ((2021, 2022), (2022, 2023)))
+    stores = [Unit(Stage.STORE, 463, (year,)) for year in (2021, 2022, 2023)]
+    ledger.adopt([stores[0], stores[2]], State.SKIPPED)
+    ledger.make_ready([Unit(Stage.BTC, 1, (2021, 2022))], "run")
+    ledger.take(Stage.BTC, "run", 1)
+    enqueue(ledger, stores[1])
+    lease = ledger.begin(stores[1], "me", "w")
+    ended = ledger.finish(lease, is_skipped=False, followers=Followers(pairs=(("run", first), ("run", second))))
+    assert ended.enqueued == (first,)
+    assert (ledger.ready_units("run", Stage.BTC), ledger.entry(second).state) == ([second], State.PENDING)
+    assert ledger.take(Stage.BTC, "run", 5) == []
+    ledger.finish(ledger.begin(first, "me", "w"), is_skipped=False)
+    assert ledger.take(Stage.BTC, "run", 5) == [second]
 
 
 def test_download_without_imagery_leaves_nothing_to_do_for_its_store_and_pairs(ledger: Ledger) -> None:
