@@ -3,7 +3,7 @@
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -84,22 +84,14 @@ class OpenEOSource:
     def _fetch_batch(self, connection: Any, graph: dict[str, Any], title: str, target: Path) -> dict[str, str]:
         with translated(self.login, "job"):
             job = connection.create_job(graph, title=title, validate=False)
-        self._run(job)
+        described = self._run(job)
         with translated(self.login, f"download of job {job.job_id}"):
             self._download(job, target)
-        return {"job_id": job.job_id, **self._cost(job)}
+        costs = described.get("costs")
+        return {"job_id": job.job_id} | ({} if costs is None else {"credits": str(costs)})
 
-    def _cost(self, job: Any) -> dict[str, str]:
-        """What the job did cost, where the backend says so; the composite is there in any case."""
-        try:
-            with translated(self.login, f"job {job.job_id}"):
-                costs = job.describe().get("costs")
-        except EOTasksError:
-            return {}
-        return {} if costs is None else {"credits": str(costs)}
-
-    def _run(self, job: Any) -> None:
-        """Start a job and wait until it has finished.
+    def _run(self, job: Any) -> Mapping[str, Any]:
+        """Start a job and wait until it has finished; gives what the backend says of it then.
 
         A job that cannot start or takes too long is given up, so that it neither takes a slot nor costs credits.
         """
@@ -114,15 +106,15 @@ class OpenEOSource:
         while True:
             try:
                 with translated(self.login, f"job {job.job_id}"):
-                    status = job.status()
-                missed = 0
+                    described: Mapping[str, Any] = job.describe()
+                status, missed = str(described.get("status", "unknown")), 0
             except SourceUnavailableError:
                 missed += 1
                 if missed >= MISSED_POLLS:
                     raise
-                status = "unknown"
+                described, status = {}, "unknown"
             if status == "finished":
-                return
+                return described
             if status == "error":
                 raise job_failure(self.login, job.job_id, self._last_line(job))
             if status == "canceled":

@@ -87,11 +87,13 @@ class Lease:
 
     Attributes:
         deaths: Workers that the unit took down before.
+        began: When it was begun, as the ledger has it: tells this delivery's work from a later one's.
     """
 
     unit: Unit
     owner: str
     deaths: int = field(default=0, compare=False)
+    began: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

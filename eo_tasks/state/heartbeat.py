@@ -100,7 +100,9 @@ class Heartbeat:
         try:
             asked = self._clock()
             if self._ledger.renew(lease):
-                self._renewed[lease.unit] = asked
+                with self._lock:
+                    if lease.unit in self._held:
+                        self._renewed[lease.unit] = asked
                 return
         except RedisError as error:  # a restart of Redis may be shorter than the lease
             log.warning("lease not renewed", extra={"unit": lease.unit.id, "error": str(error)})

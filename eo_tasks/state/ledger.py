@@ -143,8 +143,10 @@ class Ledger:
         return self._lease(unit, owner, worker, only_fresh=True)
 
     def renew(self, lease: Lease) -> bool:
-        """Prolong a lease; ``False`` if it was lost."""
-        return bool(self._renew(keys=[_lease_key(lease.unit)], args=[lease.owner, round(self.limits.lease_s * 1000)]))
+        """Prolong a lease, or take it again that ended while Redis was away; ``False`` if another has the unit."""
+        unit = lease.unit
+        given = (unit.stage, unit.period, unit.grid_id, lease.owner, lease.began)
+        return bool(self._call(self._renew, *given, self.limits.lease_s))
 
     def finish(self, lease: Lease, *, is_skipped: bool, followers: Followers | None = None) -> Closed | None:
         """Mark a unit as done; ``None`` if the lease was lost and another worker answers for it."""
@@ -326,8 +328,8 @@ class Ledger:
     def _lease(self, unit: Unit, owner: str, worker: str, *, only_fresh: bool) -> Lease | None:
         limits = self.limits
         given = (unit.stage, unit.period, unit.grid_id, owner, worker)
-        deaths = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
-        return None if deaths is None else Lease(unit, owner, int(deaths))
+        begun = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
+        return None if begun is None else Lease(unit, owner, int(begun[0]), str(begun[1]))
 
     def _end(
         self,
@@ -342,7 +344,7 @@ class Ledger:
         unit, error = lease.unit, error[:LONGEST_ERROR]
         print_id, about = (fingerprint(error).id, _about(error)) if error else ("", "")
         follow = _follow(unit, followers, self.limits) if followers is not None else ""
-        given = (unit.stage, unit.period, unit.grid_id, lease.owner, state, error, print_id, about, due)
+        given = (unit.stage, unit.period, unit.grid_id, lease.owner, lease.began, state, error, print_id, about, due)
         tries = self.limits.max_attempts if max_attempts is None else max_attempts
         closed = self._call(self._close, *given, tries, follow)
         if closed is None:

@@ -60,6 +60,14 @@ local function afresh(stage, period, cell, entry)
   entry[2], entry[3], entry[5], entry[6], entry[7], entry[8] = 0, 0, 0, 0, '', ''
 end
 
+-- Whether the unit is this owner's: it holds the lease; or no one does, as after an outage, and no one began it since.
+local function is_held(stage, period, cell, owner, began)
+  local holder = redis.call('GET', lease_of(stage, period, cell))
+  if holder then return holder == owner end
+  local entry = read(stage, period, cell)
+  return began ~= '' and entry[1] == 'started' and tostring(entry[5]) == began
+end
+
 local function is_leased(stage, period, cell) return redis.call('EXISTS', lease_of(stage, period, cell)) == 1 end
 
 -- One more worker has died with the unit; true if that is one too many and the unit is set aside.
@@ -143,7 +151,7 @@ return sent
 )
 
 # now, stage, period, cell, owner, worker, lease in s, max deaths, fingerprint and about of a death, only fresh?
-# → how many workers the unit took down, if it is now leased and started; else nothing
+# → how many workers the unit took down and when it was begun, if it is now leased and started; else nothing
 BEGIN = (
     _COMMON
     + """
@@ -151,7 +159,7 @@ local _, stage, period, cell, owner, worker, lease_s, max_deaths, print, about, 
 local lease = lease_of(stage, period, cell)
 local held = redis.call('GET', lease)
 local entry = read(stage, period, cell)
-if held then return held == owner and entry[3] end
+if held then return held == owner and {entry[3], tostring(entry[5])} end
 local state = entry[1]
 if state ~= 'enqueued' and state ~= 'started' and (state ~= 'retrying' or entry[6] > now) then return false end
 if only_fresh == '1' and (state ~= 'enqueued' or entry[3] > 0) then return false end
@@ -162,25 +170,29 @@ end
 entry[2], entry[5], entry[6], entry[7] = entry[2] + 1, now, 0, worker
 move(stage, period, cell, entry, 'started', now + tonumber(lease_s))
 redis.call('SET', lease, owner, 'PX', math.floor(lease_s * 1000))
-return entry[3]
+return {entry[3], tostring(entry[5])}
 """
 )
 
-# lease; owner, lease in ms → 1 if the lease is still held
-RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+# now, stage, period, cell, owner, when it began, lease in s → 1 if the lease is held
+RENEW = (
+    _COMMON
+    + """
+local _, stage, period, cell, owner, began, lease_s = unpack(ARGV)
+if not is_held(stage, period, cell, owner, began) then return 0 end
+redis.call('SET', lease_of(stage, period, cell), owner, 'PX', math.floor(lease_s * 1000))
+return 1
 """
+)
 
-# now, stage, period, cell, owner, state, error, fingerprint, about, due, max attempts, followers as JSON
+# now, stage, period, cell, owner, when it began, state, error, fingerprint, about, due, max attempts, followers as JSON
 # → the state the unit is in now, and the period of each pair that is enqueued now; nothing if the lease was lost
 CLOSE = (
     _COMMON
     + """
-local _, stage, period, cell, owner, state, error, print, about, due, max_attempts, followers = unpack(ARGV)
-local lease = lease_of(stage, period, cell)
-if redis.call('GET', lease) ~= owner then return false end
-redis.call('DEL', lease)
+local _, stage, period, cell, owner, began, state, error, print, about, due, max_attempts, followers = unpack(ARGV)
+if not is_held(stage, period, cell, owner, began) then return false end
+redis.call('DEL', lease_of(stage, period, cell))
 local entry = read(stage, period, cell)
 entry[6], entry[8] = 0, error
 if state == 'retrying' and entry[2] >= tonumber(max_attempts) then state = 'failed' end

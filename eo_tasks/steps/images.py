@@ -5,10 +5,11 @@ from tempfile import TemporaryDirectory
 
 from eo_tasks.errors import EmptyCompositeError, RasterError, StorageError
 from eo_tasks.grid import GridYear
-from eo_tasks.raster import write_composite
+from eo_tasks.raster import Composite, write_composite
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record
+from eo_tasks.storage import Record
 
 
 def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
@@ -34,15 +35,26 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     cog.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cog.parent, prefix=".fetch-") as scratch:
         composite = pipeline.source.composite(request, Path(scratch))
+        record = _stage(pipeline, grid_year, request, composite, Path(scratch) / cog.name)
+    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+
+
+def _stage(
+    pipeline: Pipeline, grid_year: GridYear, request: CompositeRequest, composite: Composite, aside: Path
+) -> Record:
+    """Check a composite, write it aside, and put it where the store takes it from; gives its record."""
     if composite.pixels != request.pixels:
         raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {request.pixels}.")
     if not composite.valid.any():
-        raise EmptyCompositeError(f"{grid_year}: no clear observation in months {chosen.composite_months}.")
+        raise EmptyCompositeError(f"{grid_year}: no clear observation in months {request.months}.")
+    write_composite(aside, composite)
+    record = image_record(request, composite, aside)
     pipeline.confirm(grid_year.download)
-    write_composite(cog, composite)
-    record = image_record(request, composite, cog)
+    cog = pipeline.staging.cog(grid_year)
+    cog.with_suffix(".json").unlink(missing_ok=True)  # an old record must not vouch for the new file
+    aside.replace(cog)
     pipeline.staging.add(grid_year, record)
-    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+    return record
 
 
 def store(pipeline: Pipeline, grid_year: GridYear) -> Outcome:

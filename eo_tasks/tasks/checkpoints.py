@@ -26,16 +26,18 @@ def export_changed(until: float, *, is_last: bool = False) -> int:
     Returns:
         How many files were written.
     """
-    changed = {(stage, period.partition("_")[0]) for stage, period in ledger().changed_periods()}
+    left = sorted({(stage, period.partition("_")[0]) for stage, period in ledger().changed_periods()})
     number = 0
-    for stage, year in sorted(changed):
-        if is_last or (monotonic() < until and _is_rested(stage, year)):
-            begun = monotonic()
-            export(stage, year)
-            state_redis().hset(EXPORTED_KEY, f"{stage}:{year}", json.dumps([time(), monotonic() - begun]))
-            number += 1
-        else:
-            ledger().mark_changed([(stage, period) for period in _periods(stage, year)])
+    try:
+        for place in tuple(left):
+            if is_last or (monotonic() < until and _is_rested(*place)):
+                begun = monotonic()
+                export(*place)
+                state_redis().hset(EXPORTED_KEY, ":".join(place), json.dumps([time(), monotonic() - begun]))
+                left.remove(place)
+                number += 1
+    finally:  # also what a full disk kept from being written
+        ledger().mark_changed((stage, period) for stage, year in left for period in _periods(stage, year))
     return number
 
 

@@ -108,7 +108,8 @@ def _stored_units(grid_ids: Iterable[int], run: Run, found: Survey) -> Iterable[
 def _end_pass(run: Run, position: Position) -> Position:
     """Begin the next pass, or end the run if nothing more comes by itself."""
     tally = position.tally
-    if not any(number for what, number in tally.items() if what.endswith(".open")):
+    is_open = any(number for what, number in tally.items() if what.endswith(".open"))
+    if not is_open and not _has_work(run):
         is_complete = not any(tally.get(f"{stage}.{what}") for stage in Stage for what in ("stuck", "blocked"))
         state = RunState.COMPLETE if is_complete else RunState.INCOMPLETE
         if runs().change(run, state):
@@ -117,6 +118,11 @@ def _end_pass(run: Run, position: Position) -> Position:
             pairs = [(Stage.BTC, f"{before}_{after}") for before, after in run.wanted.year_pairs]
             ledger().mark_changed((*places, *pairs))
     return Position(0, position.passes + 1, position.worked_s, time(), {}, dict(tally))
+
+
+def _has_work(run: Run) -> bool:
+    """Whether something is going on in cells that were looked at before it began: a unit was retried since."""
+    return any(ledger().ready_length(run.id, stage) or any(map(run.wants, ledger().active(stage))) for stage in Stage)
 
 
 def _is_pass_due(run: Run, position: Position) -> bool:

@@ -8,7 +8,7 @@ from eo_tasks.celery import UNIT_QUEUES
 from eo_tasks.state.entry import Entry, State
 from eo_tasks.state.queues import queued_ids
 from eo_tasks.state.runs import Run
-from eo_tasks.tasks.context import broker_redis, ledger, runs
+from eo_tasks.tasks.context import broker_redis, ledger, runs, state_redis
 from eo_tasks.tasks.send import publish
 from eo_tasks.units import Stage, Unit
 
@@ -41,6 +41,8 @@ def _look_after(units: list[Unit], active: list[Run]) -> dict[str, int]:
     if waiting:
         ids = queued_ids(broker_redis(), UNIT_QUEUES)
         waiting = {unit for unit in waiting if unit.id in ids}
+    if _redis_is_new():
+        waiting |= {unit for unit in free if entries[unit].state is State.STARTED}
     gone = free - waiting
     unwanted = {unit for unit in gone if not _is_wanted(unit, entries, active)}
     withdrawn = ledger().withdraw(unwanted, is_canceled=False)
@@ -50,6 +52,11 @@ def _look_after(units: list[Unit], active: list[Run]) -> dict[str, int]:
     ledger().look_again(waiting, now + limits.grace_s)
     ledger().look_again(set(units) - free, now + limits.lease_s)
     return {"sent": len(sent), "withdrawn": withdrawn}
+
+
+def _redis_is_new() -> bool:
+    """Whether Redis was away a moment ago: workers that live have not had the time to renew their leases."""
+    return float(state_redis().info("server")["uptime_in_seconds"]) < ledger().limits.lease_s
 
 
 def _is_wanted(unit: Unit, entries: Mapping[Unit, Entry], active: list[Run]) -> bool:

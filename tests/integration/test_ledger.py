@@ -131,6 +131,17 @@ def test_late_result_of_a_worker_that_lost_its_lease_changes_nothing(ledger: Led
     assert ledger.finish(current, is_skipped=False)
 
 
+def test_lease_that_ended_while_redis_was_away_is_taken_again_if_nobody_else_began(ledger: Ledger) -> None:
+    enqueue(ledger, UNIT)
+    lease = ledger.begin(UNIT, "me", "w")
+    lose_lease(ledger)
+    assert ledger.renew(lease)
+    assert ledger.leased([UNIT]) == {UNIT}
+    lose_lease(ledger)
+    assert ledger.finish(lease, is_skipped=False) is not None
+    assert ledger.entry(UNIT).deaths == 0
+
+
 def test_unit_that_ends_its_workers_is_quarantined(ledger: Ledger) -> None:
     enqueue(ledger, UNIT)
     ledger.begin(UNIT, "first", "cpu@host")
@@ -238,7 +249,8 @@ def test_heartbeat_refuses_to_publish_what_another_worker_answers_for(ledger: Le
         clock.now += 20
         heartbeat.confirm(UNIT)
         lose_lease(ledger)
-        heartbeat.confirm(UNIT)  # renewed a moment ago: nobody else can have it
+        assert resend(ledger, UNIT)
+        heartbeat.confirm(UNIT)  # renewed a moment ago: it is not asked whether another has it
         clock.now += 20  # frozen
         with pytest.raises(LeaseLostError, match=r"^Cell 463, 2023: "):
             heartbeat.confirm(UNIT)

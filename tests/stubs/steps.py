@@ -8,6 +8,7 @@ file of its own, ``<pid>-<random>`` under ``STUB_LOG``, one line each, written a
 An output that is there already is skipped, and noted nowhere. What the steps read from the environment:
 
     STUB_SECONDS        how long each takes
+    STUB_SLOW           units, by comma, that take STUB_SLOW_SECONDS
     STUB_KILLER         units, by comma, that kill the process they run in, every time
     STUB_FREEZE         units that stop the process they run in, the first time, between making and publishing
     STUB_FAIL           unit:ErrorClass, by comma: units that fail, every time
@@ -91,10 +92,23 @@ def execute(pipeline: Pipeline, unit: Unit, needed: Sequence[Unit]) -> Outcome:
             record = {"unit": unit.id, "pid": os.getpid(), "token": note.token}
             payload = "x" * int(os.environ.get("STUB_PAYLOAD_BYTES", "0"))
             aside.write_text(json.dumps(record | {"payload": payload}), encoding="utf-8")
-            Event().wait(float(os.environ.get("STUB_SECONDS", "0.02")))
+            Event().wait(seconds_of(unit))
             misbehave(data_dir, unit, note)
+            sync(aside)  # what takes time comes before the last look at the lease
             pipeline.confirm(unit)
     return Outcome(False, {"size_bytes": output.stat().st_size})
+
+
+def sync(file: Path) -> None:
+    """Bring a file to the disk."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def seconds_of(unit: Unit) -> float:
+    """How long a unit takes."""
+    variable = "STUB_SLOW_SECONDS" if unit.id in named("STUB_SLOW") else "STUB_SECONDS"
+    return float(os.environ.get(variable, "0.02"))
 
 
 def misbehave(data_dir: Path, unit: Unit, note: "Note") -> None:

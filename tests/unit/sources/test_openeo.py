@@ -303,6 +303,11 @@ def test_a_batch_job_carries_the_unit_id_as_its_title(backend, tmp_path):
     assert "POST /result" not in backend.asked
 
 
+def test_what_a_batch_job_did_cost_is_recorded(backend, tmp_path):
+    backend.answers["GET /jobs/j-77"] = (200, {"status": "finished", "costs": 2.5})
+    assert source("batch").composite(REQUEST, tmp_path).origin.details["credits"] == "2.5"
+
+
 def test_the_offset_is_recorded_as_applied_where_the_backend_documents_it(backend, tmp_path):
     assert source(openeo_url=CDSE).composite(REQUEST, tmp_path).origin.offset == OFFSET_APPLIED
     assert source().composite(REQUEST, tmp_path).origin.offset == "left to the backend: openEO does not tell"
