@@ -1,6 +1,7 @@
 """What every store promises; a new store joins by one more entry in ``STORES``."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ PIXELS = PixelGrid(32633, (500_000, 5_000_000, 500_060, 5_000_040))
 CELL_YEAR = GridYear(463, 2022)
 PAIR = YearPair(463, 2022, 2023)
 RECIPE = {"checkpoint": "a/b", "threshold": 0.2, "stretch": {"B04": [0.0, 0.347]}}
+NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
+BEFORE, AT, AFTER = (NOON.timestamp() + seconds for seconds in (-1, 0, 1))
 
 
 @pytest.fixture(params=STORES)
@@ -37,7 +40,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def image(tmp_path: Path) -> Callable[..., StagedImage]:
     """Make a checked composite on its way into the store."""
 
-    def make(grid_year: GridYear = CELL_YEAR, value: int = 1000) -> StagedImage:
+    def make(grid_year: GridYear = CELL_YEAR, value: int = 1000, made_at: datetime = NOON) -> StagedImage:
         dn = np.full((3, *PIXELS.shape), value, np.uint16)
         counts = np.full(PIXELS.shape, 4, np.uint16)
         cog = tmp_path / "made" / f"{grid_year.download_id}_{value}.tiff"
@@ -47,6 +50,7 @@ def image(tmp_path: Path) -> Callable[..., StagedImage]:
             "year": grid_year.year,
             "size_bytes": cog.stat().st_size,
             "sha256": sha256(cog),
+            "made_at": made_at.isoformat(timespec="milliseconds"),
         }
         return StagedImage(cog, record)
 
@@ -57,7 +61,9 @@ def image(tmp_path: Path) -> Callable[..., StagedImage]:
 def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
     """Make the files and the record of a mask."""
 
-    def make(pair: YearPair = PAIR, probability: float = 0.9, recipe: object = RECIPE) -> tuple[MaskFiles, dict]:
+    def make(
+        pair: YearPair = PAIR, probability: float = 0.9, recipe: object = RECIPE, **more: object
+    ) -> tuple[MaskFiles, dict[str, Any]]:
         files = MaskFiles.beside(tmp_path / "made" / f"{pair.btc.id}_{probability}.png")
         write_mask_files(files, ChangeMap(PIXELS, np.full(PIXELS.shape, probability, np.float32), 0.2), {})
         record = {
@@ -66,10 +72,20 @@ def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
             "recipe": recipe,
             "size_bytes": files.png.stat().st_size,
             "changed_ha": 0.24,
+            "made_at": NOON.isoformat(timespec="milliseconds"),
+            **more,
         }
         return files, record
 
     return make
+
+
+def put_images(store: Store, image: Callable[..., StagedImage], pair: YearPair = PAIR, value: int = 1000) -> list[str]:
+    """Store both composites of a pair; gives their fingerprints, as a mask's record holds them."""
+    staged = [image(grid_year, value) for grid_year in pair.grid_years]
+    for grid_year, made in zip(pair.grid_years, staged, strict=True):
+        store.put_image(grid_year, made)
+    return [str(made.record["sha256"]) for made in staged]
 
 
 def is_absent(store: Store, grid_year: GridYear) -> bool:
@@ -147,6 +163,36 @@ def test_an_image_that_cannot_be_put_is_not_there(store, image):
     assert is_absent(store, CELL_YEAR)
 
 
+def test_only_cells_that_are_asked_for_are_looked_up(store, image):
+    for cell in (0, 7, 463):
+        store.put_image(GridYear(cell, 2022), image(GridYear(cell, 2022)))
+    assert set(store.image_ids(2022, [7, 463, 464])) == {7, 463}
+    assert set(store.image_ids(2022, (464,))) == set()
+    assert set(store.image_ids(2022, [])) == set()
+    assert set(store.image_ids(2023, [7, 463])) == set()
+
+
+@pytest.mark.parametrize(("not_before", "is_there"), [(0, True), (BEFORE, True), (AT, True), (AFTER, False)])
+def test_an_image_made_before_a_fresh_start_does_not_count(store, image, not_before, is_there):
+    store.put_image(CELL_YEAR, image())
+    assert store.has_image(CELL_YEAR, not_before) is is_there
+    for among in (None, [463, 464]):
+        assert set(store.image_ids(2022, among, not_before)) == ({463} if is_there else set())
+
+
+def test_an_image_without_a_time_of_making_counts_unless_a_fresh_start_is_asked_for(store, image):
+    staged = image()
+    store.put_image(CELL_YEAR, StagedImage(staged.cog, {**staged.record, "made_at": None}))
+    assert store.has_image(CELL_YEAR)
+    assert not store.has_image(CELL_YEAR, 1.0)
+
+
+def test_an_image_is_still_read_when_it_is_too_old_for_a_fresh_start(store, image):
+    store.put_image(CELL_YEAR, image())
+    assert not store.has_image(CELL_YEAR, AFTER)
+    assert (store.get_image(CELL_YEAR).dn == 1000).all()
+
+
 # Masks
 
 
@@ -207,6 +253,85 @@ def test_masks_are_listed_by_pair(store, mask):
         store.put_mask(pair, *mask(pair))
     assert set(store.mask_ids(2021, 2022, RECIPE)) == {1}
     assert set(store.mask_ids(2022, 2023, RECIPE)) == {2, 3}
+
+
+def test_only_masks_that_are_asked_for_are_looked_up(store, mask):
+    for cell in (1, 2, 3):
+        store.put_mask(YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023)))
+    assert set(store.mask_ids(2022, 2023, RECIPE, [2, 3, 4])) == {2, 3}
+    assert set(store.mask_ids(2022, 2023, RECIPE, [])) == set()
+    assert set(store.mask_ids(2021, 2022, RECIPE, [2, 3, 4])) == set()
+
+
+@pytest.mark.parametrize(("not_before", "is_there"), [(0, True), (BEFORE, True), (AT, True), (AFTER, False)])
+def test_a_mask_made_before_a_fresh_start_does_not_count(store, mask, not_before, is_there):
+    store.put_mask(PAIR, *mask())
+    assert store.has_mask(PAIR, RECIPE, not_before) is is_there
+    for among in (None, [463, 464]):
+        assert set(store.mask_ids(2022, 2023, RECIPE, among, not_before)) == ({463} if is_there else set())
+
+
+def test_a_mask_of_the_composites_that_are_stored_is_current(store, image, mask):
+    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    assert store.has_mask(PAIR, RECIPE)
+    assert not store.stale_mask_ids(2022, 2023, RECIPE)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["earlier", "later"])
+def test_a_mask_is_stale_when_one_of_its_composites_was_replaced(store, image, mask, which):
+    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    store.put_image(PAIR.grid_years[which], image(PAIR.grid_years[which], value=2000))
+    assert not store.has_mask(PAIR, RECIPE)
+    assert not store.mask_ids(2022, 2023, RECIPE)
+    assert not store.mask_ids(2022, 2023, RECIPE, [463])
+    assert set(store.stale_mask_ids(2022, 2023, RECIPE)) == {463}
+
+
+def test_a_mask_is_current_again_when_the_same_composite_comes_back(store, image, mask):
+    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    store.put_image(PAIR.grid_years[0], image(PAIR.grid_years[0], value=2000))
+    store.put_image(PAIR.grid_years[0], image(PAIR.grid_years[0]))
+    assert store.has_mask(PAIR, RECIPE)
+
+
+def test_a_mask_whose_composites_are_not_stored_is_current(store, mask):
+    store.put_mask(PAIR, *mask(images_sha256=["aa", "bb"]))
+    assert store.has_mask(PAIR, RECIPE)
+    assert not store.stale_mask_ids(2022, 2023, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("known", "asked", "is_current"),
+    [("aa", "aa", True), ("aa", "bb", False), (None, "bb", True), ("aa", None, True), (None, None, True)],
+)
+def test_a_mask_of_other_weights_is_stale_where_both_are_known(store, mask, known, asked, is_current):
+    store.put_mask(PAIR, *mask(recipe=RECIPE | {"weights_sha256": known}))
+    for recipe in [RECIPE | {"weights_sha256": asked}] + [RECIPE] * (asked is None):
+        assert store.has_mask(PAIR, recipe) is is_current
+        assert set(store.mask_ids(2022, 2023, recipe)) == ({463} if is_current else set())
+        assert set(store.stale_mask_ids(2022, 2023, recipe)) == (set() if is_current else {463})
+
+
+def test_a_mask_recorded_without_weights_is_of_a_recipe_that_knows_them(store, mask):
+    store.put_mask(PAIR, *mask(recipe=RECIPE))
+    assert store.has_mask(PAIR, RECIPE | {"weights_sha256": "aa"})
+    assert not store.has_mask(PAIR, RECIPE | {"weights_sha256": "aa", "threshold": 0.3})
+
+
+def test_stale_masks_are_listed_among_the_cells_asked_for(store, mask):
+    other = {**RECIPE, "threshold": 0.3}
+    for cell, recipe in ((1, RECIPE), (2, other), (3, other)):
+        store.put_mask(YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023), recipe=recipe))
+    assert set(store.stale_mask_ids(2022, 2023, RECIPE)) == {2, 3}
+    assert set(store.stale_mask_ids(2022, 2023, RECIPE, [1, 3, 4])) == {3}
+    assert set(store.stale_mask_ids(2022, 2023, other)) == {1}
+    assert set(store.stale_mask_ids(2021, 2022, RECIPE)) == set()
+
+
+def test_a_mask_that_is_only_too_old_for_a_fresh_start_is_not_stale(store, mask):
+    store.put_mask(PAIR, *mask())
+    assert not store.mask_ids(2022, 2023, RECIPE, None, AFTER)
+    assert not store.stale_mask_ids(2022, 2023, RECIPE)
 
 
 # Files of the local store, which readers outside this project rely on
@@ -300,6 +425,7 @@ def test_files_of_others_in_the_folders_are_left_out(local, image, mask):
         (local.data_dir / "masks" / "2022" / name).write_text("{}")
     assert set(local.image_ids(2022)) == {463}
     assert set(local.mask_ids(2022, 2023, RECIPE)) == {463}
+    assert set(local.stale_mask_ids(2022, 2023, {})) == {463}
 
 
 def test_a_store_on_another_file_system_copies(local, image, monkeypatch):
@@ -366,3 +492,19 @@ def test_a_truncated_staged_file_does_not_count(staging, image):
     cog.write_bytes(cog.read_bytes()[:-1])
     assert staging.get(CELL_YEAR) is None
     assert not staging.grid_ids(2022)
+
+
+@pytest.mark.parametrize(("not_before", "is_there"), [(0, True), (BEFORE, True), (AT, True), (AFTER, False)])
+def test_a_composite_staged_before_a_fresh_start_does_not_count(staging, image, not_before, is_there):
+    stage(staging, image())
+    assert (staging.get(CELL_YEAR, not_before) is not None) is is_there
+    for among in (None, [463, 464]):
+        assert set(staging.grid_ids(2022, among, not_before)) == ({463} if is_there else set())
+
+
+def test_only_staged_cells_that_are_asked_for_are_looked_up(staging, image):
+    for cell in (7, 463):
+        stage(staging, image(GridYear(cell, 2022)), GridYear(cell, 2022))
+    assert set(staging.grid_ids(2022, [463, 464])) == {463}
+    assert set(staging.grid_ids(2022, [])) == set()
+    assert set(staging.grid_ids(2023, [463])) == set()

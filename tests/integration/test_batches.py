@@ -13,15 +13,19 @@ import pytest
 from celery.exceptions import Ignore, Retry
 from redis import Redis
 
-from eo_tasks.errors import DeviceError
+from eo_tasks.errors import DeviceError, PermanentError
 from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.plan import Wanted
+from eo_tasks.ranges import Ranges
 from eo_tasks.state.entry import Entry, Limits, State
 from eo_tasks.state.heartbeat import Heartbeat
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import next_ids
+from eo_tasks.state.runs import Run
 from eo_tasks.steps import Outcome
+from eo_tasks.storage import LocalStore
 from eo_tasks.storage.layout import image_path
-from eo_tasks.units import Stage
+from eo_tasks.units import Stage, Unit
 from tests.painted import paint
 from tests.system import CONTROL, GPU, System, celery, system, this_process, wait_for
 
@@ -48,10 +52,10 @@ def enqueue(country: dict[str, str], folder: Path, running: System, redis: Redis
     wait_for(redis, lambda: redis.exists(key) == 1, DEADLINE_S, running.logs)
 
 
-def results(redis: Redis) -> dict[str, dict[str, object]]:
-    """The stored results of the pairs that have one."""
-    stored = redis.mget([f"celery-task-meta-{pair.btc.id}" for pair in PAIRS])
-    return {pair.btc.id: json.loads(text) for pair, text in zip(PAIRS, stored, strict=True) if text}
+def settled(ledger: Ledger) -> dict[str, Entry]:
+    """What the ledger knows of the pairs that ended."""
+    entries = ledger.entries(pair.btc for pair in PAIRS)
+    return {unit.id: entry for unit, entry in entries.items() if entry.state.is_settled}
 
 
 def times_of_delivery(log: str) -> dict[str, float]:
@@ -60,7 +64,7 @@ def times_of_delivery(log: str) -> dict[str, float]:
     return {unit_id: mktime(strptime(at, "%Y-%m-%d %H:%M:%S")) + int(ms) / 1000 for at, ms, unit_id in lines}
 
 
-def test_one_message_brings_on_the_pairs_that_wait_and_every_unit_has_its_result(
+def test_one_message_brings_on_the_pairs_that_wait_and_every_unit_is_done_once(
     country: dict[str, str], redis: Redis, broker: Redis, tmp_path: Path
 ) -> None:
     ledger = Ledger(redis, Limits())
@@ -68,7 +72,7 @@ def test_one_message_brings_on_the_pairs_that_wait_and_every_unit_has_its_result
         enqueue(country, tmp_path, running, redis)
         assert sorted(next_ids(broker, "btc")) == sorted(pair.btc.id for pair in PAIRS)
         running.start("gpu", GPU)
-        wait_for(redis, lambda: len(results(redis)) == len(PAIRS), DEADLINE_S, running.logs)
+        wait_for(redis, lambda: len(settled(ledger)) == len(PAIRS), DEADLINE_S, running.logs)
 
         def is_idle() -> bool:  # the other messages are delivered, and end at once
             log = (tmp_path / "logs" / "gpu.log").read_text()
@@ -80,11 +84,9 @@ def test_one_message_brings_on_the_pairs_that_wait_and_every_unit_has_its_result
     delivered = times_of_delivery((tmp_path / "logs" / "gpu.log").read_text())
     done_before = [unit for unit, entry in entries.items() if entry.since < delivered[unit.id]]
     assert len(done_before) >= len(PAIRS) - 2, "most pairs were to be done before their own message came"
-    for unit_id, result in results(redis).items():
-        assert result["status"] == "SUCCESS"
-        assert result["result"]["unit"] == unit_id
-        assert result["result"]["state"] == "completed"
-        assert result["result"]["changed_ha"] > 0
+    store = LocalStore(Path(country["DATA_DIR"]))
+    assert all((store.mask_record(pair) or {})["changed_ha"] > 0 for pair in PAIRS)
+    assert not redis.keys("celery-task-meta-btc_*")
 
 
 def test_a_broken_composite_fails_its_own_pairs_and_no_other(
@@ -102,14 +104,14 @@ def test_a_broken_composite_fails_its_own_pairs_and_no_other(
 
         def is_delivered() -> bool:  # its own message, after the batch in which it failed
             log = (tmp_path / "logs" / "gpu.log").read_text()
-            return len(results(redis)) == len(PAIRS) and f"[{bad.btc.id}] raised expected: StorageError" in log
+            told = f"[{bad.btc.id}] raised expected: PermanentError('StorageError: Cell 1, 2023: "
+            return len(settled(ledger)) == len(PAIRS) and told in log
 
         wait_for(redis, is_delivered, DEADLINE_S, running.logs)
     states = {unit: entry.state for unit, entry in ledger.entries(pair.btc for pair in PAIRS).items()}
     assert states.pop(bad.btc) is State.FAILED
     assert set(states.values()) == {State.COMPLETED}
     assert ledger.entry(bad.btc).error.startswith("StorageError: Cell 1, 2023: the stored composite is broken")
-    assert results(redis)[bad.btc.id]["status"] == "FAILURE"
 
 
 def test_a_worker_that_is_told_to_stop_gives_back_what_it_claimed(
@@ -137,14 +139,24 @@ TASK = SimpleNamespace(request=SimpleNamespace(hostname="gpu@test"))
 CELL_PAIRS = PAIRS[:2]
 
 
+def send(ledger: Ledger, pairs: Iterable[YearPair]) -> list[Unit]:
+    """Have the messages of pairs sent, as far as there is room, by a run that wants all of them."""
+    from eo_tasks.tasks.context import runs
+    from eo_tasks.tasks.send import dispatch
+
+    run = runs().add(Run(Wanted(Ranges.of(range(CELLS)), YEARS), created_at=1.0))
+    ledger.make_ready((pair.btc for pair in pairs), run.id)
+    return dispatch(Stage.BTC, [run])
+
+
 @pytest.fixture
 def at_work(
     environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[BaseException], Ledger]]:
     """Run the task of a cell's first pair, whose second one waits, with an inference that raises."""
     with this_process(environment, monkeypatch) as ledger:
+        from eo_tasks import steps
         from eo_tasks.tasks import batch
-        from eo_tasks.tasks.send import send
 
         def run(error: BaseException) -> Ledger:
             def failing(_: object, groups: Iterable[list[YearPair]]) -> Iterator[tuple[YearPair, Outcome]]:
@@ -153,9 +165,8 @@ def at_work(
                 raise error
                 yield
 
-            monkeypatch.setattr(batch, "infer_all", failing)
-            for pair in CELL_PAIRS:
-                send(pair.btc)
+            monkeypatch.setattr(steps, "infer_all", failing)
+            assert send(ledger, CELL_PAIRS) == [pair.btc for pair in CELL_PAIRS]
             batch.infer_batch(TASK, CELL_PAIRS[0])
             return ledger
 
@@ -195,16 +206,87 @@ def test_a_process_that_is_told_to_stop_gives_back_its_units_unblamed(
     assert not Ledger(redis, Limits()).leased(pair.btc for pair in CELL_PAIRS)
 
 
+@pytest.mark.parametrize("max_in_flight", [1000, 3, 1])
+def test_a_task_takes_on_what_waits_and_what_found_no_room_before(
+    environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch, max_in_flight: int
+) -> None:
+    with this_process(environment | {"MAX_IN_FLIGHT": str(max_in_flight)}, monkeypatch) as ledger:
+        from eo_tasks import steps
+        from eo_tasks.tasks import batch
+
+        most, taken = [], []
+
+        def infer_all(_: object, groups: Iterable[list[YearPair]]) -> Iterator[tuple[YearPair, Outcome]]:
+            for group in groups:
+                taken.append(group)
+                most.append(len(ledger.active(Stage.BTC)))
+                for pair in group:
+                    yield pair, Outcome(False, {"changed_ha": 1.0})
+
+        monkeypatch.setattr(steps, "infer_all", infer_all)
+        assert len(send(ledger, PAIRS)) == min(max_in_flight, len(PAIRS))
+        assert batch.infer_batch(TASK, PAIRS[0]) == {
+            "unit": PAIRS[0].btc.id, "state": "completed", "changed_ha": 1.0,
+        }  # fmt: skip
+        assert sorted(pair for group in taken for pair in group) == PAIRS
+        assert all(len({pair.grid_id for pair in group}) == 1 for group in taken)
+        if max_in_flight > len(PAIRS):
+            assert [len(group) for group in taken] == [len(YEARS) - 1] * CELLS
+        assert max(most) <= max_in_flight
+        assert set(settled(ledger)) == {pair.btc.id for pair in PAIRS}
+        assert not ledger.leased(pair.btc for pair in PAIRS)
+
+
+def test_a_task_of_a_pair_that_took_a_worker_down_takes_no_other_on(
+    environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with this_process(environment, monkeypatch) as ledger:
+        from eo_tasks import steps
+        from eo_tasks.tasks import batch
+
+        taken = []
+
+        def infer_all(_: object, groups: Iterable[list[YearPair]]) -> Iterator[tuple[YearPair, Outcome]]:
+            for group in groups:
+                taken.append(group)
+                yield group[0], Outcome(False, {})
+
+        monkeypatch.setattr(steps, "infer_all", infer_all)
+        send(ledger, PAIRS)
+        lose(ledger, PAIRS[0].btc)
+        batch.infer_batch(TASK, PAIRS[0])
+        assert taken == [[PAIRS[0]]]
+        assert set(settled(ledger)) == {PAIRS[0].btc.id}
+
+
 def test_a_message_of_a_unit_that_another_worker_holds_ends_without_a_result(
     environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with this_process(environment, monkeypatch) as ledger:
         from eo_tasks.tasks.batch import infer_batch
 
-        ledger.enqueue(UNIT)
+        send(ledger, PAIRS[:1])
         ledger.begin(UNIT, "another", "gpu@other")
         with pytest.raises(Ignore):
             infer_batch(TASK, PAIRS[0])
+
+
+@pytest.mark.parametrize("is_failed", [False, True])
+def test_a_message_of_a_unit_that_ended_in_another_batch_ends_as_the_unit_did(
+    environment: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch, *, is_failed: bool
+) -> None:
+    with this_process(environment, monkeypatch) as ledger:
+        from eo_tasks.tasks.batch import infer_batch
+
+        send(ledger, PAIRS[:1])
+        lease = ledger.claim(UNIT, "another", "gpu@other")
+        if is_failed:
+            ledger.fail(lease, "StorageError: Cell 0, 2021: broken")
+            with pytest.raises(PermanentError, match=r"^StorageError: Cell 0, 2021: broken$"):
+                infer_batch(TASK, PAIRS[0])
+        else:
+            ledger.finish(lease, is_skipped=False)
+            assert infer_batch(TASK, PAIRS[0]) == {"unit": UNIT.id, "state": "completed"}
 
 
 # The ledger's and the queue's part, without a worker
@@ -212,10 +294,24 @@ def test_a_message_of_a_unit_that_another_worker_holds_ends_without_a_result(
 UNIT, OTHER = PAIRS[0].btc, PAIRS[1].btc
 
 
+def take(ledger: Ledger, *units: Unit) -> None:
+    """Let units be enqueued."""
+    ledger.make_ready(units, "run")
+    assert ledger.take(Stage.BTC, "run", len(units)) == list(units)
+
+
+def lose(ledger: Ledger, unit: Unit) -> None:
+    """Let a unit take its worker down, and be sent again."""
+    ledger.begin(unit, "first", "w")
+    ledger.redis.delete(f"eo-tasks:lease:{unit.id}")
+    assert ledger.resend([unit]) == [unit]
+    assert ledger.entry(unit).deaths == 1
+
+
 def test_only_a_unit_whose_message_waits_is_claimed(redis: Redis) -> None:
     ledger = Ledger(redis, Limits())
     assert ledger.claim(UNIT, "me", "w") is None
-    ledger.enqueue(UNIT)
+    take(ledger, UNIT)
     lease = ledger.claim(UNIT, "me", "w")
     assert lease is not None
     assert ledger.entry(UNIT).state is State.STARTED
@@ -226,11 +322,8 @@ def test_only_a_unit_whose_message_waits_is_claimed(redis: Redis) -> None:
 
 def test_a_unit_that_took_a_worker_down_is_not_claimed_beside_another(redis: Redis) -> None:
     ledger = Ledger(redis, Limits())
-    ledger.enqueue(UNIT)
-    ledger.begin(UNIT, "first", "w")
-    redis.delete(f"eo-tasks:lease:{UNIT.id}")  # its worker died
-    ledger.enqueue(UNIT, is_lost=True)
-    assert ledger.entry(UNIT).deaths == 1
+    take(ledger, UNIT)
+    lose(ledger, UNIT)
     assert ledger.claim(UNIT, "second", "w") is None
     assert ledger.begin(UNIT, "second", "w") is not None
 
@@ -245,16 +338,17 @@ def test_messages_are_looked_at_in_the_order_of_their_delivery(redis: Redis, bro
 
 def test_a_heartbeat_keeps_the_leases_that_it_is_told_to_hold_and_no_other(redis: Redis) -> None:
     ledger = Ledger(redis, Limits(lease_s=1))
-    for unit in (UNIT, OTHER):
-        ledger.enqueue(unit)
+    take(ledger, UNIT, OTHER)
     kept, dropped = (ledger.begin(unit, "me", "w") for unit in (UNIT, OTHER))
     redis.config_set("notify-keyspace-events", "KEx")
     with redis.pubsub(ignore_subscribe_messages=True) as expired:
         expired.psubscribe("__keyspace@1__:eo-tasks:lease:*")
         expired.get_message(timeout=5)
-        with Heartbeat(ledger, dropped) as heartbeat:
-            heartbeat.hold(kept)
-            heartbeat.drop(dropped)
-            gone = next(message for message in iter(lambda: expired.get_message(timeout=10), None) if message)
-            assert gone["channel"].endswith(OTHER.id)
-            assert ledger.leased([UNIT, OTHER]) == {UNIT}
+        heartbeat = Heartbeat(ledger)
+        heartbeat.hold(kept)
+        heartbeat.hold(dropped)
+        heartbeat.drop(dropped)
+        gone = next(message for message in iter(lambda: expired.get_message(timeout=10), None) if message)
+        assert gone["channel"].endswith(OTHER.id)
+        assert ledger.leased([UNIT, OTHER]) == {UNIT}
+        heartbeat.stop()

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from time import monotonic, time
 
 import pytest
 from redis import Redis
@@ -13,6 +15,10 @@ from eo_tasks.settings import current_settings
 from eo_tasks.state.entry import State
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.queues import queued_ids
+from eo_tasks.state.runs import RunState
+from eo_tasks.tasks import context
+from eo_tasks.tasks.context import runs
+from eo_tasks.units import Stage, Unit
 from tests.system import this_process
 
 pytestmark = pytest.mark.integration
@@ -38,9 +44,35 @@ def enqueue(years: list[int], grid_ids: list[int]) -> dict[str, object]:
 
 
 def sweep() -> int:
-    from beat.ticks import sweep
+    """What the ticks do, at once: look at every cell and every unit in flight; gives how many units were sent."""
+    from eo_tasks.tasks.feed import feed
+    from eo_tasks.tasks.sweep import sweep
 
-    return int(sweep()["sent"])
+    for run in runs().active():
+        runs().rewind(run)
+    resent = sweep(monotonic() + 30)["sent"]
+    return resent + sum(feed(monotonic() + 30).values())
+
+
+def fail(ledger: Ledger, unit: Unit) -> None:
+    """What a worker does with a unit that cannot be done."""
+    ledger.fail(ledger.begin(unit, "me", "w"), f"SourceError: {unit}: no")
+
+
+def reopened(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Ledger:
+    """Change settings of this process; gives its ledger with its new limits."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    current_settings.cache_clear()
+    context.reopen()
+    return context.ledger()
+
+
+def state(result: dict[str, object]) -> RunState:
+    """Where the run of an answer stands now."""
+    run = runs().get(str(result["run"]))
+    assert run is not None
+    return run.state
 
 
 def test_every_grid_year_is_one_message_under_the_units_name(ledger: Ledger, broker: Redis) -> None:
@@ -55,44 +87,43 @@ def test_enqueueing_twice_sends_nothing_twice(ledger: Ledger, broker: Redis) -> 
     assert broker.llen("downloads") == 2
 
 
-def test_no_more_than_max_in_flight_are_queued_and_the_sweep_sends_the_rest(
+def test_no_more_than_max_in_flight_are_queued_and_the_feeder_sends_the_rest(
     ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MAX_IN_FLIGHT", "2")
-    current_settings.cache_clear()
+    ledger = reopened(monkeypatch, MAX_IN_FLIGHT="2")
     assert enqueue([2021, 2022], [463, 464])["enqueued"] == 2
     assert sweep() == 0
-    lease = ledger.begin(DOWNLOAD, "me", "w")
-    ledger.fail(lease, "SourceError: no")
+    fail(ledger, DOWNLOAD)
     assert sweep() == 1
     assert broker.llen("downloads") == 3
 
 
-def test_message_that_vanished_is_sent_again_once_it_is_overdue(
-    ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from eo_tasks.tasks import converge
-
+def test_message_that_vanished_is_sent_again_once_it_is_overdue(ledger: Ledger, broker: Redis) -> None:
     enqueue([2021], [463])
     broker.delete("downloads")
     assert sweep() == 0
-    monkeypatch.setattr(converge, "MESSAGE_GRACE_S", -1)
+    ledger.look_again([DOWNLOAD], 0)
     assert sweep() == 1
     assert sweep() == 0
     assert queued(broker) == {DOWNLOAD.id}
 
 
+def test_message_that_waits_is_not_sent_again_however_long_it_waits(ledger: Ledger, broker: Redis) -> None:
+    enqueue([2021], [463])
+    ledger.look_again([DOWNLOAD], 0)
+    assert sweep() == 0
+    assert broker.llen("downloads") == 1
+    assert ledger.active(DOWNLOAD.stage, until=time()) == []  # not to be looked at again at once
+
+
 def test_lost_messages_are_sent_again_although_max_in_flight_is_reached(
     ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eo_tasks.tasks import converge
-
-    monkeypatch.setenv("MAX_IN_FLIGHT", "2")
-    monkeypatch.setattr(converge, "MESSAGE_GRACE_S", -1)
-    current_settings.cache_clear()
+    ledger = reopened(monkeypatch, MAX_IN_FLIGHT="2")
     enqueue([2021, 2022], [463, 464])
     before = queued(broker)
     broker.delete("downloads")
+    ledger.look_again([Unit.parse(unit_id) for unit_id in before], 0)
     assert sweep() == 2
     assert queued(broker) == before
 
@@ -100,54 +131,76 @@ def test_lost_messages_are_sent_again_although_max_in_flight_is_reached(
 def test_unit_whose_worker_died_is_sent_again(ledger: Ledger, broker: Redis) -> None:
     enqueue([2021], [463])
     ledger.begin(DOWNLOAD, "me", "w")
-    assert sweep() == 0
+    ledger.look_again([DOWNLOAD], 0)
+    assert sweep() == 0  # it lives
     ledger.redis.delete(f"eo-tasks:lease:{DOWNLOAD.id}")
+    assert sweep() == 0  # its lease would have lasted until then
+    ledger.look_again([DOWNLOAD], 0)
     assert sweep() == 1
     assert ledger.entry(DOWNLOAD).deaths == 1
 
 
+def test_unit_that_ended_one_worker_too_many_is_not_sent_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = reopened(monkeypatch, MAX_DEATHS="2")
+    result = enqueue([2021], [463])
+    for sent in (1, 0):
+        ledger.begin(DOWNLOAD, f"worker before {sent}", "cpu@host")
+        ledger.redis.delete(f"eo-tasks:lease:{DOWNLOAD.id}")
+        ledger.look_again([DOWNLOAD], 0)
+        assert sweep() == sent
+    assert ledger.entry(DOWNLOAD).state is State.QUARANTINED
+    assert state(result) is RunState.INCOMPLETE
+
+
 def test_failed_unit_waits_for_a_person_and_is_reported(ledger: Ledger) -> None:
-    enqueue([2021], [463])
-    ledger.fail(ledger.begin(DOWNLOAD, "me", "w"), "SourceError: no")
+    result = enqueue([2021], [463])
+    fail(ledger, DOWNLOAD)
     assert sweep() == 0
-    assert enqueue([2021], [463])["waiting_for_a_person"] == 1
+    assert state(result) is RunState.INCOMPLETE
+    again = enqueue([2021], [463])
+    assert (again["waiting_for_a_person"], again["enqueued"]) == (1, 0)
     assert ledger.entry(DOWNLOAD).state is State.FAILED
-    ledger.reset(DOWNLOAD)
-    assert sweep() == 1
+    ledger.forget([DOWNLOAD])
+    assert enqueue([2021], [463])["enqueued"] == 1
 
 
 def test_real_steps_run_once_and_the_second_image_sends_the_pair(ledger: Ledger, broker: Redis, sample: Sample) -> None:
     from eo_tasks.tasks import btc, download, store
-    from eo_tasks.tasks.send import send_ready_pairs
 
-    enqueue([2021, 2022], [463])
+    result = enqueue([2021, 2022], [463])
     pair = YearPair(463, 2021, 2022)
     for year in (2021, 2022):
         assert download.apply(args=(463, year), throw=True).result["state"] == "completed"
         assert ledger.entry(GridYear(463, year).store).state is State.ENQUEUED
         assert pair.btc.id not in queued(broker)
         assert store.apply(args=(463, year), throw=True).result["state"] == "completed"
-    assert pair.btc.id in queued(broker)
-    assert send_ready_pairs(GridYear(463, 2021)) == ()
+    assert [unit_id for unit_id in queued(broker) if unit_id.startswith("btc")] == [pair.btc.id]
+    assert ledger.ready_length(str(result["run"]), Stage.BTC) == 0
     assert btc.apply(args=(463, 2021, 2022), throw=True).result["state"] == "completed"
-    result = enqueue([2021, 2022], [463])
-    assert (result["planned"], result["skipped"], result["enqueued"]) == (0, 5, 0)
     assert sweep() == 0
-    assert ledger.redis.hlen("eo-tasks:runs") == 0
+    assert state(result) is RunState.COMPLETE
+    again = enqueue([2021, 2022], [463])
+    assert (again["planned"], again["skipped"], again["enqueued"], again["state"]) == (0, 5, 0, "complete")
+
+
+def test_second_delivery_of_a_units_message_is_dropped(ledger: Ledger) -> None:
+    from eo_tasks.tasks import download
+
+    enqueue([2021], [463])
+    assert download.apply(args=(463, 2021)).state == "SUCCESS"
+    assert download.apply(args=(463, 2021)).state == "IGNORED"
+    assert ledger.entry(DOWNLOAD).attempts == 1
 
 
 def test_source_that_does_not_answer_is_tried_again_later_and_fails_in_the_end(
     ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eo_tasks.tasks import context, download, shell
+    from eo_tasks.tasks import download, retries
 
-    monkeypatch.setenv("STAC_URL", "http://127.0.0.1:9/")
-    monkeypatch.setenv("MAX_ATTEMPTS", "2")
-    monkeypatch.setattr(shell, "FIRST_DELAY_S", 0.0)
-    current_settings.cache_clear()
-    context.pipeline.cache_clear()
-    context.ledger.cache_clear()
-    enqueue([2021], [463])
+    at_once = tuple((kind, replace(policy, first_s=0, longest_s=0)) for kind, policy in retries.POLICIES)
+    monkeypatch.setattr(retries, "POLICIES", at_once)
+    ledger = reopened(monkeypatch, STAC_URL="http://127.0.0.1:9/", MAX_ATTEMPTS="2")
+    result = enqueue([2021], [463])
     assert download.apply(args=(463, 2021)).state == "RETRY"
     entry = ledger.entry(DOWNLOAD)
     assert (entry.state, entry.attempts) == (State.RETRYING, 1)
@@ -156,6 +209,18 @@ def test_source_that_does_not_answer_is_tried_again_later_and_fails_in_the_end(
     assert download.apply(args=(463, 2021)).state == "FAILURE"
     assert ledger.entry(DOWNLOAD).state is State.FAILED
     assert sweep() == 0
+    assert state(result) is RunState.INCOMPLETE
+
+
+def test_unit_that_is_to_be_tried_later_is_not_sent_before(ledger: Ledger, broker: Redis) -> None:
+    enqueue([2021], [463])
+    lease = ledger.begin(DOWNLOAD, "me", "w")
+    ledger.retry(lease, "SourceUnavailableError: busy", delay_s=60)
+    broker.delete("downloads")
+    assert sweep() == 0
+    ledger.look_again([DOWNLOAD], 0)
+    assert sweep() == 0
+    assert ledger.entry(DOWNLOAD).state is State.RETRYING
 
 
 def test_bug_in_a_step_is_recorded_as_a_failure(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,16 +253,15 @@ def test_stopped_worker_gives_its_unit_back_unblamed(ledger: Ledger, monkeypatch
 
 
 def test_changed_threshold_makes_only_masks_stale(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    from eo_tasks.tasks import btc, context, download, store
+    from eo_tasks.tasks import btc, download, store
 
     enqueue([2021, 2022], [463])
     for year in (2021, 2022):
         download.apply(args=(463, year), throw=True)
         store.apply(args=(463, year), throw=True)
     btc.apply(args=(463, 2021, 2022), throw=True)
-    monkeypatch.setenv("BTC_THRESHOLD", "0.5")
-    current_settings.cache_clear()
-    context.pipeline.cache_clear()
+    assert sweep() == 0
+    reopened(monkeypatch, BTC_THRESHOLD="0.5")
     result = enqueue([2021, 2022], [463])
     stages = result["stages"]
     assert stages["download"]["planned"] == stages["store"]["planned"] == 0
@@ -209,14 +273,12 @@ def test_data_dir_of_another_grid_is_refused(
 ) -> None:
     from eo_tasks.errors import StorageError
     from eo_tasks.grid_file import make_grid
-    from eo_tasks.tasks import context, download, store
+    from eo_tasks.tasks import download, store
 
     enqueue([2021], [463])
     download.apply(args=(463, 2021), throw=True)
     store.apply(args=(463, 2021), throw=True)
     make_grid(sample.grid_file, 500, tmp_path / "other.gpkg")
-    monkeypatch.setenv("GRID_FILE", os.fspath(tmp_path / "other.gpkg"))
-    current_settings.cache_clear()
-    context.pipeline.cache_clear()
+    reopened(monkeypatch, GRID_FILE=os.fspath(tmp_path / "other.gpkg"))
     with pytest.raises(StorageError, match=r"^Cell 463, 2021: .* of another grid"):
         enqueue([2021], [463])

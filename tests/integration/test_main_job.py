@@ -9,10 +9,12 @@ import rasterio
 from redis import Redis
 from rio_cogeo import cog_validate
 
+from eo_tasks.grid import GridYear
 from eo_tasks.sample import Sample
 from eo_tasks.score import score
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.runs import Runs, RunState
 from eo_tasks.units import Stage
 from tests.system import BEAT, CONTROL, CPU, GPU, celery, system, wait_for
 
@@ -29,6 +31,12 @@ def enqueue(environment: dict[str, str], folder: Path, years: tuple[int, ...], g
     done = celery(environment, folder, "-A", "eo_tasks", "call", "enqueue_years", "--kwargs", request)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def state(redis: Redis, run_id: str) -> RunState | None:
+    """Where a run stands."""
+    run = Runs(redis).get(run_id)
+    return None if run is None else run.state
 
 
 def answer(redis: Redis, task_id: str) -> dict[str, object]:
@@ -64,7 +72,11 @@ def test_grid_and_years_become_georeferenced_masks(
             "planned": 0, "skipped": 16, "enqueued": 0,
         }  # fmt: skip
 
-    assert answer(redis, "btc_463_2021_2022")["status"] == "SUCCESS"
+        wait_for(redis, lambda: state(redis, first["result"]["run"]) is RunState.COMPLETE, DEADLINE_S, running.logs)
+
+    assert sorted(redis.keys("celery-task-meta-*")) == sorted(f"celery-task-meta-{each}" for each in (task_id, again))
+    assert not redis.keys("eo-tasks:lease:*")
+    assert [key for key in redis.keys("eo-tasks:ready:*") if redis.llen(key)] == []
     masks, truths = [], []
     for year in YEARS:
         for cell in CELLS:
@@ -103,6 +115,7 @@ def test_unknown_cell_gives_one_clear_failure_and_enqueues_nothing(
         log = running.logs()
     failure = answer(redis, task_id)
     assert failure["status"] == "FAILURE"
+    assert Runs(redis).all() == []
     assert failure["result"]["exc_message"][0].startswith("Cell SI_000463: ")
     assert "Traceback" not in log
     assert broker.llen("downloads") == 0
@@ -135,14 +148,8 @@ def test_worker_killed_in_mid_task_loses_nothing_and_does_nothing_twice(
     assert len(images) == 4
     assert all(cog_validate(image, quiet=True)[0] for image in images)
     assert not list(data.rglob("*.part"))
-    deaths = [entry.deaths for entry in ledger.entries(_downloads()).values()]
-    assert max(deaths) <= 1
-
-
-def _downloads() -> list:  # type: ignore[type-arg]
-    from eo_tasks.grid import GridYear
-
-    return [GridYear(cell, year).download for cell in CELLS for year in YEARS[:2]]
+    downloads = [GridYear(cell, year).download for cell in CELLS for year in YEARS[:2]]
+    assert max(entry.deaths for entry in ledger.entries(downloads).values()) <= 1
 
 
 def test_wrong_checkpoint_ends_the_worker_before_it_takes_a_task(

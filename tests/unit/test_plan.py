@@ -5,6 +5,7 @@ import pytest
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Inventory, Plan, Wanted, pairs_of, plan
+from eo_tasks.ranges import Ranges
 
 NOTHING = Inventory({}, {}, {})
 
@@ -16,8 +17,16 @@ def wanted(grid_ids, years) -> Wanted:
 # What is wanted
 
 
-def test_years_are_ordered_and_everything_is_wanted_once():
-    assert wanted([7, 3, 7], [2023, 2021, 2023]) == Wanted((7, 3), (2021, 2023))
+def test_cells_and_years_are_ordered_and_everything_is_wanted_once():
+    assert wanted([7, 3, 7], [2023, 2021, 2023]) == Wanted(Ranges.of([3, 7]), (2021, 2023))
+
+
+def test_a_part_has_the_next_cells_and_all_years():
+    whole = wanted([9, 1, 2, 3, 7], [2021, 2022])
+    assert whole.part(0, 2) == Wanted((1, 2), (2021, 2022))
+    assert whole.part(2, 2) == Wanted((3, 7), (2021, 2022))
+    assert whole.part(4, 2).grid_ids == (9,)
+    assert whole.part(5, 2).grid_ids == ()
 
 
 def test_pairs_are_of_consecutive_years_of_the_request():
@@ -50,13 +59,13 @@ def test_no_years_and_no_cells_are_refused_with_what_to_give():
 
 def test_with_nothing_stored_everything_is_downloaded_cell_by_cell_and_pairs_wait():
     todo = plan(wanted([5, 2], [2021, 2022, 2023]), NOTHING)
-    assert todo.downloads == tuple(GridYear(cell, year) for cell in (5, 2) for year in (2021, 2022, 2023))
+    assert todo.downloads == tuple(GridYear(cell, year) for cell in (2, 5) for year in (2021, 2022, 2023))
     assert todo.stores == todo.pairs == ()
     assert todo.waiting == (
-        YearPair(5, 2021, 2022),
-        YearPair(5, 2022, 2023),
         YearPair(2, 2021, 2022),
         YearPair(2, 2022, 2023),
+        YearPair(5, 2021, 2022),
+        YearPair(5, 2022, 2023),
     )
     assert (todo.images_done, todo.masks_done, todo.is_complete) == (0, 0, False)
 
@@ -128,6 +137,3 @@ def test_a_mask_that_is_there_wants_its_missing_composite_but_is_not_made_again(
 def test_a_grid_year_belongs_to_the_pairs_on_both_its_sides(year, pairs):
     found = pairs_of(GridYear(9, year), [2024, 2021, 2022, 2022])
     assert found == tuple(YearPair(9, *pair) for pair in pairs)
-
-
-# How a run's cells are written down

@@ -56,6 +56,7 @@ def test_nothing_needs_to_be_set():
     assert settings.btc_threshold == 0.2
     assert settings.composite_months == (4, 5, 6, 7, 8, 9)
     assert settings.masked_scl == (3, 8, 9, 10, 11)
+    assert (settings.max_in_flight, settings.max_attempts, settings.max_deaths) == (1000, 10, 3)
     assert settings.broker_url == "redis://127.0.0.1:6379/0"
     assert settings.result_url == "redis://127.0.0.1:6379/1"
 

@@ -1,14 +1,18 @@
 """What each stage does, with a source that paints composites, the local store and the tiny network."""
 
 import json
+import shutil
 import threading
 from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas
 import numpy as np
 import pytest
 import rasterio
+from safetensors.torch import load_file, save_file
 from shapely.geometry import box
 
 from eo_tasks.errors import (
@@ -28,6 +32,7 @@ from eo_tasks.products.mask import MaskFiles, MaskWriter
 from eo_tasks.raster import Composite, Origin, PixelGrid, write_composite
 from eo_tasks.settings import load_settings
 from eo_tasks.steps import Pipeline, download, infer, infer_all, store, take_inventory
+from eo_tasks.storage import StagedImage
 from eo_tasks.storage.layout import image_path, mask_path
 
 pytestmark = [
@@ -196,7 +201,60 @@ def test_a_cell_that_the_grid_lacks_is_told(pipeline):
         download(pipeline, GridYear(99, 2022))
 
 
+LATER = 4e9  # seconds since 1970: later than anything that a test makes
+
+
+def from_then_on(tmp_path, not_before: float) -> Pipeline:
+    """Pipeline of a run that was started afresh."""
+    fresh = made(tmp_path)
+    return replace(fresh, not_before=lambda _: not_before)
+
+
+def test_a_fresh_start_downloads_again_what_is_stored_or_staged(tmp_path, pipeline):
+    download(pipeline, CELL_YEAR)
+    fresh = from_then_on(tmp_path, LATER)
+    fresh.__dict__["source"] = PaintedSource()
+    assert not download(fresh, CELL_YEAR).is_skipped
+    store(pipeline, CELL_YEAR)
+    assert not download(fresh, CELL_YEAR).is_skipped
+    assert len(fresh.source.requests) == 2
+
+
+def test_a_fresh_start_keeps_what_was_made_since(tmp_path, pipeline):
+    download(pipeline, CELL_YEAR)
+    made_at = datetime.fromisoformat(pipeline.staging.get(CELL_YEAR).record["made_at"]).timestamp()
+    assert download(from_then_on(tmp_path, made_at), CELL_YEAR).is_skipped
+    store(pipeline, CELL_YEAR)
+    assert download(from_then_on(tmp_path, made_at), CELL_YEAR).is_skipped
+
+
+def test_each_step_is_told_how_old_its_own_unit_may_be(tmp_path, pipeline):
+    asked = []
+    asking = replace(made(tmp_path), not_before=lambda unit: asked.append(unit.id) or 0)
+    asking.__dict__["source"] = PaintedSource()
+    make_images(asking)
+    infer(asking, PAIR)
+    assert asked == ["download_0_2022", "store_0_2022", "download_0_2023", "store_0_2023", "btc_0_2022_2023"]
+
+
 # Store
+
+
+def test_a_fresh_start_replaces_a_stored_composite_and_refuses_an_old_staged_one(tmp_path, pipeline):
+    make_images(pipeline, CELL_YEAR)
+    first = pipeline.store.image_record(CELL_YEAR)
+    made_at = datetime.fromisoformat(first["made_at"]).timestamp() + 0.001
+    fresh = from_then_on(tmp_path, made_at)
+    fresh.__dict__["source"] = PaintedSource()
+    with pytest.raises(StorageError, match=r"^Cell 0, 2022: no staged composite to store"):
+        store(fresh, CELL_YEAR)
+    assert pipeline.store.image_record(CELL_YEAR) == first
+    while datetime.now(UTC).timestamp() < made_at + 0.001:  # records tell milliseconds
+        pass
+    download(fresh, CELL_YEAR)
+    assert not store(fresh, CELL_YEAR).is_skipped
+    assert pipeline.store.image_record(CELL_YEAR)["made_at"] > first["made_at"]
+    assert fresh.staging.get(CELL_YEAR) is None
 
 
 def test_storing_moves_a_staged_composite_into_the_store(pipeline):
@@ -292,6 +350,42 @@ def test_a_mask_is_made_again_when_the_recipe_changes(tmp_path, pipeline, change
     assert not infer(other, PAIR).is_skipped
     assert other.store.has_mask(PAIR, other.recipe)
     assert not other.store.has_mask(PAIR, pipeline.recipe)
+
+
+def test_a_mask_is_made_again_when_a_composite_was_replaced(pipeline):
+    make_images(pipeline)
+    infer(pipeline, PAIR)
+    other = GridYear(0, 2023)  # whose pixels are others
+    path = image_path(pipeline.settings.data_dir, other)
+    pipeline.store.put_image(CELL_YEAR, StagedImage(path, pipeline.store.image_record(other)))
+    assert not pipeline.store.has_mask(PAIR, pipeline.recipe)
+    assert not infer(pipeline, PAIR).is_skipped
+    assert infer(pipeline, PAIR).is_skipped
+
+
+def test_a_mask_is_made_again_when_the_folder_has_other_weights(tmp_path, pipeline):
+    folder = shutil.copytree(GOLDEN, tmp_path / "network")
+    make_images(pipeline)
+    first = made(tmp_path, btc_model_checkpoint=str(folder))
+    assert first.recipe["weights_sha256"] == sha256(folder / "model.safetensors")
+    infer(first, PAIR)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    save_file(weights | {name: weights[name] + 0.125}, folder / "model.safetensors", {"format": "pt"})
+    other = made(tmp_path, btc_model_checkpoint=str(folder))
+    assert not other.store.has_mask(PAIR, other.recipe)
+    assert not infer(other, PAIR).is_skipped
+    assert infer(other, PAIR).is_skipped
+
+
+def test_a_recipe_of_weights_that_are_not_here_knows_no_fingerprint_of_them(tmp_path, pipeline):
+    assert made(tmp_path, btc_model_checkpoint="someone/BTC").recipe["weights_sha256"] is None
+
+
+def test_a_fresh_start_makes_a_mask_again(tmp_path, pipeline):
+    make_images(pipeline)
+    infer(pipeline, PAIR)
+    assert not infer(from_then_on(tmp_path, LATER), PAIR).is_skipped
 
 
 def test_a_recipe_tells_which_band_is_shown_as_red(tmp_path, pipeline):
@@ -597,6 +691,24 @@ def test_the_inventory_and_the_plan_follow_what_is_stored(pipeline):
     todo = plan(wanted, inventory)
     assert (todo.downloads, todo.stores) == ((GridYear(1, 2023),), (GridYear(1, 2022),))
     assert todo.waiting == (YearPair(1, 2022, 2023),)
+
+
+def test_the_inventory_is_of_the_cells_that_are_wanted(pipeline):
+    make_images(pipeline)
+    make_images(pipeline, GridYear(1, 2022))
+    download(pipeline, GridYear(1, 2023))
+    inventory = take_inventory(pipeline, Wanted((1,), (2022, 2023)))
+    assert inventory == Inventory({2022: {1}, 2023: set()}, {2022: set(), 2023: {1}}, {(2022, 2023): set()})
+
+
+def test_the_inventory_of_a_fresh_start_leaves_out_what_was_made_before(pipeline):
+    wanted = Wanted((0, 1), (2022, 2023))
+    make_images(pipeline)
+    download(pipeline, GridYear(1, 2022))
+    infer(pipeline, PAIR)
+    nothing = Inventory({2022: set(), 2023: set()}, {2022: set(), 2023: set()}, {(2022, 2023): set()})
+    assert take_inventory(pipeline, wanted, LATER) == nothing
+    assert take_inventory(pipeline, wanted, 1.0) == take_inventory(pipeline, wanted)
 
 
 # What a pipeline opens

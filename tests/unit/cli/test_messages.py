@@ -187,7 +187,9 @@ def test_a_command_that_does_not_exist_is_told():
 # Redis
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["retry"], ["errors"], ["runs"], ["enqueue", "--years", "2022"]])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", "--json"], ["retry"], ["errors"], ["runs"], ["enqueue", "--years", "2022"]]
+)
 @pytest.mark.usefixtures("silent_redis")
 def test_a_redis_that_does_not_answer_is_told_without_its_password(monkeypatch, arguments):
     for module in ("eo_tasks.cli.enqueue", "eo_tasks.cli.status", "eo_tasks.tasks.context"):
