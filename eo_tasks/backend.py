@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from celery import states
+from celery.backends.base import SyncBackendMixin
 from celery.backends.redis import RedisBackend
 from celery.exceptions import TaskRevokedError
 
@@ -33,12 +34,22 @@ CELERY_STATES = {
 class LedgerBackend(RedisBackend):  # type: ignore[misc]
     """Stores what tasks return, and reads the state of units from the ledger."""
 
+    wait_for = SyncBackendMixin.wait_for
+
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         try:
             unit = Unit.parse(task_id)
         except PermanentError:  # any other task
             return dict(super()._get_task_meta_for(task_id))
         return self._meta(unit, Ledger(self.client, Limits()).entry(unit))
+
+    def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
+        """Look at a unit again and again: nobody tells when the ledger changes."""
+        try:
+            Unit.parse(result.id)
+        except PermanentError:
+            return super().wait_for_pending(result, *args, **options)
+        return SyncBackendMixin.wait_for_pending(self, result, *args, **options)
 
     def _meta(self, unit: Unit, entry: Entry) -> dict[str, Any]:
         status = CELERY_STATES[entry.state]

@@ -219,10 +219,12 @@ class Ledger:
         return dict(zip(asked, map(Entry.parse, values), strict=True))
 
     def all_entries(self, stage: Stage, period: str) -> Iterator[tuple[Unit, Entry]]:
-        """Every entry of a stage and period, in no order, read as they are asked for."""
-        years = tuple(map(int, period.split("_")))
-        for grid_id, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
-            yield Unit(stage, int(grid_id), years), Entry.parse(text)
+        """Every entry of a stage and period, each once, in no order, read as they are asked for."""
+        years, seen = tuple(map(int, period.split("_"))), set[int]()
+        for field, text in self.redis.hscan_iter(_units_key(stage, period), count=CHUNK):
+            if (grid_id := int(field)) not in seen:  # Redis may give some twice while others are added
+                seen.add(grid_id)
+                yield Unit(stage, grid_id, years), Entry.parse(text)
 
     def counts(self, stage: Stage, period: str) -> dict[State, int]:
         """How many units of a stage and period are in each state."""

@@ -30,6 +30,7 @@ ABANDONED_S = 2 * 3600  # longer than any mask takes
 WRITES_BEHIND = 2  # masks on their way to the store while the next ones are computed
 
 Decided = tuple[YearPair, Outcome | Exception]
+Origins = dict[YearPair, tuple[str | None, ...]]  # fingerprints of the composites that a pair's mask is made of
 
 
 def infer(pipeline: Pipeline, pair: YearPair) -> Outcome:
@@ -61,7 +62,8 @@ def infer_all(pipeline: Pipeline, groups: Iterable[Sequence[YearPair]]) -> Gener
         Exception: The network itself failed; nothing is known of the pairs that were not given yet.
     """
     decided: SimpleQueue[Decided] = SimpleQueue()
-    prepared = _prepared(pipeline, groups, decided)
+    origins: Origins = {}
+    prepared = _prepared(pipeline, groups, decided, origins)
     first = next(prepared, None)
     yield from _drained(decided)
     if first is None:
@@ -71,7 +73,7 @@ def infer_all(pipeline: Pipeline, groups: Iterable[Sequence[YearPair]]) -> Gener
     except EOTasksError as error:
         yield from ((pair, _told(pair, error)) for series in first for pair in _pairs(series))
         return
-    yield from _stored(pipeline, chain.from_iterable(chain([first], prepared)), decided)
+    yield from _stored(pipeline, chain.from_iterable(chain([first], prepared)), decided, origins)
     yield from _drained(decided)
 
 
@@ -83,7 +85,9 @@ def clear_scratch(data_dir: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stored(pipeline: Pipeline, series: Iterable["Series"], decided: SimpleQueue[Decided]) -> Iterator[Decided]:
+def _stored(
+    pipeline: Pipeline, series: Iterable["Series"], decided: SimpleQueue[Decided], origins: Origins
+) -> Iterator[Decided]:
     """Compute the series and store each pair's mask when its last strip has come."""
     from eo_tasks.btc.detect import Tiling, detect
     from eo_tasks.btc.series import Failure
@@ -97,12 +101,13 @@ def _stored(pipeline: Pipeline, series: Iterable["Series"], decided: SimpleQueue
             yield from _drained(decided)
             pair = YearPair(part.series.key, *part.pair)
             if isinstance(part, Failure):
+                origins.pop(pair, None)
                 if pair in masks:
                     masks.pop(pair).drop()
                 yield pair, _told(pair, part.error) if isinstance(part.error, InferenceError) else part.error
                 continue
             if pair not in masks:
-                masks[pair] = _Mask(pipeline, pair, _pixels(part.series, pair))
+                masks[pair] = _Mask(pipeline, pair, _pixels(part.series, pair), origins.pop(pair, ()))
             masks[pair].add(part.first, part.probability)
             if part.is_last:
                 writes.append((pair, disk.submit(masks.pop(pair).publish)))
@@ -115,8 +120,8 @@ def _stored(pipeline: Pipeline, series: Iterable["Series"], decided: SimpleQueue
 class _Mask:
     """One mask on its way into the store. What fails on the way is raised when it is published."""
 
-    def __init__(self, pipeline: Pipeline, pair: YearPair, pixels: PixelGrid) -> None:
-        self._pipeline, self._pair, self._pixels = pipeline, pair, pixels
+    def __init__(self, pipeline: Pipeline, pair: YearPair, pixels: PixelGrid, images: Sequence[str | None]) -> None:
+        self._pipeline, self._pair, self._pixels, self._images = pipeline, pair, pixels, images
         self._open = ExitStack()
         self._writer: MaskWriter | None = None
         self._error: Exception | None = None
@@ -140,7 +145,7 @@ class _Mask:
             if self._writer is None:
                 raise RasterError(f"{self._pair}: the composites have no rows.")
             self._writer.finish()
-            record = mask_record(self._pipeline, self._pair, self._pixels, self._writer, self._files)
+            record = mask_record(self._pipeline, self._pair, self._pixels, self._images, self._writer, self._files)
             self._pipeline.confirm(self._pair.btc)
             self._pipeline.store.put_mask(self._pair, self._files, record)
         return Outcome(False, {"changed_ha": record["changed_ha"]})
@@ -165,7 +170,7 @@ def _drop(masks: Mapping[YearPair, "_Mask"]) -> None:
 
 
 def _prepared(
-    pipeline: Pipeline, groups: Iterable[Sequence[YearPair]], decided: SimpleQueue[Decided]
+    pipeline: Pipeline, groups: Iterable[Sequence[YearPair]], decided: SimpleQueue[Decided], origins: Origins
 ) -> Iterator[list["Series"]]:
     """Open the composites of each group, until the next group is asked for.
 
@@ -180,19 +185,23 @@ def _prepared(
         with ExitStack() as opened:
             by_place: dict[PixelGrid, list[YearPair]] = {}
             images: dict[GridYear, CompositeRows] = {}
+            fingerprints: dict[GridYear, str | None] = {}
             for pair in group:
                 if pipeline.store.has_mask(pair, pipeline.recipe, pipeline.not_before(pair.btc)):
                     decided.put((pair, Outcome(True, {})))
                     continue
                 try:
                     for grid_year in pair.grid_years:
-                        if grid_year not in images:
+                        if grid_year not in images:  # its fingerprint first: a later file makes the mask stale
+                            record = pipeline.store.image_record(grid_year) or {}
+                            fingerprints[grid_year] = record.get("sha256")
                             images[grid_year] = opened.enter_context(pipeline.store.open_image(grid_year))
                     place = _common_place(pair, images)
                 except EOTasksError as error:
                     decided.put((pair, error))
                 else:
                     by_place.setdefault(place, []).append(pair)
+                    origins[pair] = tuple(fingerprints[grid_year] for grid_year in pair.grid_years)
             series = []
             for pairs in by_place.values():
                 pictures = {

@@ -1,5 +1,6 @@
 """The JSON beside an image or a mask."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,21 @@ def image_record(request: CompositeRequest, composite: Composite, cog: Path) -> 
 
 
 def mask_record(
-    pipeline: Pipeline, pair: YearPair, pixels: PixelGrid, written: MaskWriter, files: MaskFiles
+    pipeline: Pipeline,
+    pair: YearPair,
+    pixels: PixelGrid,
+    images_sha256: Sequence[str | None],
+    written: MaskWriter,
+    files: MaskFiles,
 ) -> dict[str, Any]:
-    """The record of a mask: both years, model, recipe, how much changed."""
-    images = (pipeline.store.image_record(grid_year) or {} for grid_year in pair.grid_years)
+    """The record of a mask: both years, model, recipe, what it is made of, how much changed."""
     return {
         "grid_id": pair.grid_id,
         "years": [pair.before, pair.after],
         "model": pipeline.model.facts,
         "recipe": dict(pipeline.recipe),
         "threshold": pipeline.settings.btc_threshold,
-        "images_sha256": [record.get("sha256") for record in images],
+        "images_sha256": list(images_sha256),
         "changed_ha": round(written.changed_px * pixels.pixel_ha, 4),
         "seen_ha": round(written.seen_px * pixels.pixel_ha, 4),
         "epsg": pixels.epsg,

@@ -39,7 +39,10 @@ def stop(run: Run) -> int:
 
 
 def cancel(run: Run) -> int:
-    """End a run now: what waits is canceled, what is at work is given up and its result not published."""
+    """End a run now: what waits is canceled, what is at work is given up.
+
+    A worker learns of it when it renews its lease; what it publishes until then is kept, and found when it is wanted.
+    """
     return _halt(run, RunState.CANCELED)
 
 

@@ -79,6 +79,7 @@ def _work_on(run: Run, grid_ids: Iterable[int]) -> Survey:
     wanted = replace(run.wanted, grid_ids=tuple(grid_ids))
     restore_missing(wanted)
     found = survey(wanted, run.not_before)
+    ledger().forget(found.outdated)
     if not run.not_before:
         ledger().adopt(_stored_units(wanted.grid_ids, run, found), State.SKIPPED)
     ledger().adopt((unit for unit in found.empty if unit.stage is not Stage.DOWNLOAD), State.EMPTY)

@@ -34,7 +34,7 @@ POLICIES: tuple[tuple[type[BaseException], Policy], ...] = (
     (MemoryError, Policy(30, 300, max_attempts=3)),
     (StorageFullError, Policy(10, 300, max_attempts=1000)),  # until someone makes room
     (DeviceError, Policy(5, 60)),
-    (SourceUnavailableError, Policy(5, 900)),  # with 10 attempts it rides out an outage of half an hour
+    (SourceUnavailableError, Policy(5, 900)),  # 10 attempts ride out an outage of about half an hour
     (TransientError, Policy(5, 600)),
 )
 

@@ -24,6 +24,7 @@ class Survey:
         empty: Units for which there is no imagery.
         blocked: Units that wait for one that is stuck.
         waiting: Units that wait for one that will be done.
+        outdated: Units that failed or had no imagery before the fresh start that is asked for: to be forgotten.
     """
 
     plan: Plan
@@ -34,6 +35,7 @@ class Survey:
     empty: frozenset[Unit]
     blocked: frozenset[Unit]
     waiting: frozenset[Unit]
+    outdated: frozenset[Unit]
 
     @property
     def is_settled(self) -> bool:
@@ -96,6 +98,9 @@ def survey(wanted: Wanted, not_before: float = 0) -> Survey:
     pairs = [*todo.pairs, *todo.waiting]
     units = [pair.btc for pair in pairs] + [unit for gy in missing for unit in (gy.store, gy.download)]
     known = ledger().entries(units)
+    ended = {unit for unit, entry in known.items() if entry.state.needs_a_person or entry.state is State.EMPTY}
+    outdated = {unit for unit in ended if known[unit].since < not_before}
+    known |= dict.fromkeys(outdated, Entry())
     found = _Sorted()
     for pair in todo.pairs:
         found.add(pair.btc, known[pair.btc])
@@ -116,4 +121,5 @@ def survey(wanted: Wanted, not_before: float = 0) -> Survey:
         empty=frozenset(found.empty),
         blocked=frozenset(found.blocked),
         waiting=frozenset(found.waiting),
+        outdated=frozenset(outdated),
     )

@@ -208,6 +208,16 @@ def test_fresh_start_makes_anew_what_is_stored_and_keeps_it_until_then(ledger: L
     assert state(run) is RunState.COMPLETE
 
 
+def test_fresh_start_tries_again_what_failed_or_had_no_imagery(ledger: Ledger) -> None:
+    enqueue()
+    ledger.fail(ledger.begin(DOWNLOADS[0], "me", "w"), "SourceError: no")
+    ledger.find_empty(ledger.begin(DOWNLOADS[1], "me", "w"), "EmptyCompositeError: no")
+    enqueue()
+    assert states(ledger) == [State.FAILED, State.EMPTY]
+    enqueue(resume=False)
+    assert states(ledger) == [State.ENQUEUED] * 2
+
+
 def test_forecast_tells_what_would_be_done_and_why_the_rest_is_skipped(
     ledger: Ledger, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
