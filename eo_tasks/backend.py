@@ -14,7 +14,7 @@ from celery.exceptions import TaskRevokedError
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.state.entry import Entry, Limits, State
-from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.lookups import Lookups
 from eo_tasks.units import Unit
 
 CELERY_STATES = {
@@ -41,7 +41,7 @@ class LedgerBackend(RedisBackend):  # type: ignore[misc]
             unit = Unit.parse(task_id)
         except PermanentError:  # any other task
             return dict(super()._get_task_meta_for(task_id))
-        return self._meta(unit, Ledger(self.client, Limits()).entry(unit))
+        return self._meta(unit, Lookups(self.client, Limits()).entry(unit))
 
     def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
         """Look at a unit again and again: nobody tells when the ledger changes."""

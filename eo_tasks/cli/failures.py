@@ -14,7 +14,7 @@ from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
 from eo_tasks.state.connection import explained
 from eo_tasks.state.entry import Entry, State
-from eo_tasks.state.ledger import ErrorGroup
+from eo_tasks.state.lookups import ErrorGroup
 from eo_tasks.units import Stage, Unit
 
 LOOK_S = 1.0
