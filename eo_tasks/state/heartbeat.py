@@ -2,8 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Event, Lock, Thread
 from time import monotonic
 
@@ -39,15 +38,20 @@ class Heartbeat:
         self._lock, self._stop = Lock(), Event()
         self._thread: Thread | None = None
 
-    def hold(self, lease: Lease) -> None:
-        """Renew this lease from now on."""
+    def take(self, ask: Callable[[], Lease | None]) -> Lease | None:
+        """Ask for a lease, and renew it from now on; it is as old as the question."""
+        asked = self._clock()
+        lease = ask()
+        if lease is None:
+            return None
         with self._lock:
             self._held[lease.unit] = lease
-            self._renewed[lease.unit] = self._clock()
+            self._renewed[lease.unit] = asked
             self._lost.discard(lease.unit)
             if self._thread is None:
                 self._thread = Thread(target=self._beat, name="leases", daemon=True)
                 self._thread.start()
+        return lease
 
     def drop(self, lease: Lease) -> None:
         """Renew it no more."""
@@ -55,15 +59,6 @@ class Heartbeat:
             self._held.pop(lease.unit, None)
             self._renewed.pop(lease.unit, None)
             self._lost.discard(lease.unit)
-
-    @contextmanager
-    def holding(self, lease: Lease) -> Iterator[None]:
-        """Renew it for as long as the block lasts."""
-        self.hold(lease)
-        try:
-            yield
-        finally:
-            self.drop(lease)
 
     def confirm(self, unit: Unit) -> None:
         """Make sure that the unit is still this process's, before its output is published.

@@ -159,7 +159,7 @@ class Lookups:
         kinds = [group.fingerprint for group in self.error_groups()] if fingerprints is None else fingerprints
         found: list[Unit] = []
         for print_id in kinds:
-            members = self.redis.sscan_iter(stuck_key(print_id), count=CHUNK)
+            members = self.redis.sscan_iter(stuck_key(print_id), count=min(CHUNK, most or CHUNK))
             found += (Unit.parse(str(unit)) for _, unit in zip(range(most or 10**9), members, strict=False))
         return sorted(set(found))
 

@@ -7,6 +7,7 @@ worker dies, they are still there. Why not a batching library: ``docs/decisions/
 import logging
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -47,7 +48,7 @@ def infer_batch(task: Task, pair: YearPair) -> dict[str, Any]:
     """
     ledger = shared_ledger()
     owner, worker = new_owner(task), str(task.request.hostname)
-    lease = ledger.begin(pair.btc, owner, worker)
+    lease = heartbeat().take(lambda: ledger.begin(pair.btc, owner, worker))
     if lease is None:
         return result_of_another_delivery(ledger, pair.btc)
     batch = Batch(ledger, heartbeat(), lease, worker)
@@ -91,7 +92,6 @@ class Batch:
     def __init__(self, ledger: Ledger, heartbeat: Heartbeat, own: Lease, worker: str) -> None:
         self._ledger, self._heartbeat, self._own, self._worker = ledger, heartbeat, own, worker
         self._held = {own.unit: own}
-        heartbeat.hold(own)
         self._answer: dict[str, Any] | Exception = Ignore()
 
     def groups(self) -> Iterator[list[YearPair]]:
@@ -153,7 +153,8 @@ class Batch:
 
     def _refilled(self, waiting: "_Waiting") -> YearPair | None:
         """Have ready pairs sent that found no room before, and look for the first of them."""
-        if not dispatch(Stage.BTC, runs().recently_active()):
+        waiting_for_room = [run for run in runs().recently_active() if self._ledger.ready_length(run.id, Stage.BTC)]
+        if not waiting_for_room or not dispatch(Stage.BTC, waiting_for_room):
             return None
         waiting.look_again()
         return waiting.pop()
@@ -162,10 +163,9 @@ class Batch:
         """Those of the pairs that could be leased."""
         claimed = []
         for pair in pairs:
-            lease = self._ledger.claim(pair.btc, self._own.owner, self._worker)
+            lease = self._heartbeat.take(partial(self._ledger.claim, pair.btc, self._own.owner, self._worker))
             if lease is not None:
                 self._held[pair.btc] = lease
-                self._heartbeat.hold(lease)
                 claimed.append(pair)
         return claimed
 

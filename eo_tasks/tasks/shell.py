@@ -4,6 +4,7 @@ import errno
 import random
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from celery import Task
@@ -53,10 +54,11 @@ def perform(
         Exception: The step failed for good.
     """
     ledger = shared_ledger()
-    lease = ledger.begin(unit, new_owner(task), str(task.request.hostname))
+    lease = heartbeat().take(lambda: ledger.begin(unit, new_owner(task), str(task.request.hostname)))
     if lease is None:
         raise Ignore
-    with heartbeat().holding(lease):
+    with ExitStack() as ending:
+        ending.callback(heartbeat().drop, lease)
         try:
             outcome = step()
         except (SystemExit, KeyboardInterrupt):  # told to stop: not the unit's fault

@@ -232,31 +232,47 @@ def test_heartbeat_outlives_the_lease_it_renews(redis: Redis) -> None:
     ledger = Ledger(redis, Limits(lease_s=0.3))
     heartbeat = Heartbeat(ledger)
     enqueue(ledger, UNIT)
-    lease = ledger.begin(UNIT, "me", "w")
-    with heartbeat.holding(lease):
-        assert redis.blpop(["nothing"], timeout=1) is None  # three leases long
-        assert ledger.leased([UNIT]) == {UNIT}
-        heartbeat.confirm(UNIT)
+    lease = heartbeat.take(lambda: ledger.begin(UNIT, "me", "w"))
+    assert redis.blpop(["nothing"], timeout=1) is None  # three leases long
+    assert ledger.leased([UNIT]) == {UNIT}
+    heartbeat.confirm(UNIT)
     assert ledger.finish(lease, is_skipped=False)
+    heartbeat.drop(lease)
     heartbeat.stop()
 
 
 def test_heartbeat_refuses_to_publish_what_another_worker_answers_for(ledger: Ledger, clock: Clock) -> None:
     heartbeat = Heartbeat(ledger, clock)
     enqueue(ledger, UNIT)
-    lease = ledger.begin(UNIT, "frozen", "w")
-    with heartbeat.holding(lease):
-        clock.now += 20
-        heartbeat.confirm(UNIT)
-        lose_lease(ledger)
-        assert resend(ledger, UNIT)
-        heartbeat.confirm(UNIT)  # renewed a moment ago: it is not asked whether another has it
-        clock.now += 20  # frozen
+    lease = heartbeat.take(lambda: ledger.begin(UNIT, "frozen", "w"))
+    clock.now += 20
+    heartbeat.confirm(UNIT)
+    lose_lease(ledger)
+    assert resend(ledger, UNIT)
+    heartbeat.confirm(UNIT)  # renewed a moment ago: it is not asked whether another has it
+    clock.now += 20  # frozen
+    for _ in range(2):
         with pytest.raises(LeaseLostError, match=r"^Cell 463, 2023: "):
             heartbeat.confirm(UNIT)
-        with pytest.raises(LeaseLostError):
-            heartbeat.confirm(UNIT)
+    heartbeat.drop(lease)
     heartbeat.confirm(UNIT)  # not run under a lease any more
+    heartbeat.stop()
+
+
+def test_lease_is_as_old_as_the_question_for_it(ledger: Ledger, clock: Clock) -> None:
+    heartbeat = Heartbeat(ledger, clock)
+    enqueue(ledger, UNIT)
+
+    def frozen_after_the_answer() -> Lease | None:
+        lease = ledger.begin(UNIT, "frozen", "w")
+        clock.now += 40
+        lose_lease(ledger)
+        resend(ledger, UNIT)
+        return lease
+
+    heartbeat.take(frozen_after_the_answer)
+    with pytest.raises(LeaseLostError):
+        heartbeat.confirm(UNIT)
     heartbeat.stop()
 
 
