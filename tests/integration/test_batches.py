@@ -339,15 +339,13 @@ def test_messages_are_looked_at_in_the_order_of_their_delivery(redis: Redis, bro
 def test_a_heartbeat_keeps_the_leases_that_it_is_told_to_hold_and_no_other(redis: Redis) -> None:
     ledger = Ledger(redis, Limits(lease_s=1))
     take(ledger, UNIT, OTHER)
-    kept, dropped = (ledger.begin(unit, "me", "w") for unit in (UNIT, OTHER))
     redis.config_set("notify-keyspace-events", "KEx")
     with redis.pubsub(ignore_subscribe_messages=True) as expired:
         expired.psubscribe("__keyspace@1__:eo-tasks:lease:*")
         expired.get_message(timeout=5)
         heartbeat = Heartbeat(ledger)
-        heartbeat.hold(kept)
-        heartbeat.hold(dropped)
-        heartbeat.drop(dropped)
+        heartbeat.take(lambda: ledger.begin(UNIT, "me", "w"))
+        heartbeat.drop(heartbeat.take(lambda: ledger.begin(OTHER, "me", "w")))
         gone = next(message for message in iter(lambda: expired.get_message(timeout=10), None) if message)
         assert gone["channel"].endswith(OTHER.id)
         assert ledger.leased([UNIT, OTHER]) == {UNIT}
