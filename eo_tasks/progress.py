@@ -1,7 +1,7 @@
 """How far a run is: per stage, from what is stored and what the ledger knows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Plan, Wanted
@@ -36,10 +36,11 @@ class StageProgress:
 
 @dataclass(frozen=True)
 class Progress:
-    """All stages of a run, and what failed."""
+    """All stages of a run, what failed, and which downloads found no imagery."""
 
     stages: Mapping[Stage, StageProgress]
     failures: Mapping[Unit, Entry]
+    empty: Mapping[Unit, Entry] = field(default_factory=dict)
 
     @property
     def is_settled(self) -> bool:
@@ -73,6 +74,7 @@ def read_progress(ledger: Ledger, wanted: Wanted, todo: Plan, started_at: float)
     return Progress(
         {stage: _stage(members, entries, failures, totals[stage], started_at) for stage, members in units.items()},
         failures,
+        {unit: entry for unit, entry in entries.items() if unit.stage is Stage.DOWNLOAD and entry.state is State.EMPTY},
     )
 
 

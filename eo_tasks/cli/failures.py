@@ -87,9 +87,12 @@ def retry(
     from eo_tasks.tasks.context import ledger
     from eo_tasks.tasks.control import find_run
 
+    def empty_downloads() -> list[Unit]:  # what comes after them follows by itself
+        return [unit for unit in ledger().empty_units() if unit.stage is Stage.DOWNLOAD]
+
     with explained(load_settings().redis_url):
         run = None if run_name is None else find_run(run_name)
-        candidates = _empty_units() if empty else ledger().stuck_units(_kinds(kind, ledger().error_groups()))
+        candidates = empty_downloads() if empty else ledger().stuck_units(_kinds(kind, ledger().error_groups()))
         chosen = [
             unit
             for unit in candidates
@@ -127,17 +130,6 @@ def _kinds(kind: str | None, groups: Sequence[ErrorGroup]) -> list[str]:
         known = ", ".join(sorted({group.error_class for group in groups})) or "none"
         raise PermanentError(f"--error {kind}: no unit failed so. Kinds of errors now: {known}; see eo-tasks errors.")
     return found
-
-
-def _empty_units() -> list[Unit]:
-    """Downloads without imagery: what comes after them follows by itself."""
-    from eo_tasks.tasks.context import ledger
-
-    places = [place for place, counts in ledger().all_counts().items() if counts.get(State.EMPTY)]
-    downloads = [place for place in places if place[0] is Stage.DOWNLOAD]
-    return sorted(
-        unit for place in downloads for unit, entry in ledger().all_entries(*place) if entry.state is State.EMPTY
-    )
 
 
 def _send(units: Sequence[Unit], what: str) -> None:

@@ -1,5 +1,6 @@
 """What a run made, as tables."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from eo_tasks.products.quicklook import outlined, sheet, write_picture
 from eo_tasks.raster import to_rgb
 from eo_tasks.sample import Sample
 from eo_tasks.score import score
+from eo_tasks.state.entry import Entry
 from eo_tasks.steps import Pipeline
 from eo_tasks.storage.layout import mask_path
+from eo_tasks.units import Unit
 
 OVERVIEW_CELLS = 6
+SHOWN_EMPTY = 20
 
 
 def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
@@ -41,6 +45,16 @@ def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
         changed = f"{sum(record['changed_ha'] for record in records):.1f}"
         table.add_row("masks", f"{before}–{after}", f"{len(records)} of {len(pairs)}", changed, f"masks/{before}")
     console.print(table)
+
+
+def print_empty(console: Console, empty: Mapping[Unit, Entry]) -> None:
+    """Print for which cells and years there is no imagery, and what the source said."""
+    title = f"No imagery for {len(empty)} cells and years"
+    table = Table("Unit", "Reason", title=title, title_justify="left")
+    for unit, entry in sorted(empty.items())[:SHOWN_EMPTY]:
+        table.add_row(unit.id, entry.error)
+    console.print(table)
+    console.print("They are looked for again by the same command; more months (COMPOSITE_MONTHS) may help.")
 
 
 def print_sample_score(console: Console, data_dir: Path, wanted: Wanted, sample: Sample) -> None:

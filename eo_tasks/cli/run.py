@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from eo_tasks.cli.failures import failures_table
 from eo_tasks.cli.options import Years, cell_options, chosen_ids
-from eo_tasks.cli.report import print_report, print_sample_score, write_overview
+from eo_tasks.cli.report import print_empty, print_report, print_sample_score, write_overview
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import Bounds
 from eo_tasks.progress import Progress
@@ -92,6 +92,10 @@ def run(
         console.print(f"Picture: {picture}")
     if sampled is not None:
         print_sample_score(console, settings.data_dir, finished.run.wanted, sampled)
+    if finished.progress is not None and finished.progress.empty:
+        print_empty(console, finished.progress.empty)
+        if not finished.progress.stages[Stage.DOWNLOAD].done:
+            sys.exit(FAILED_UNITS)  # nothing was found anywhere: more likely a wrong question than an empty country
     if finished.progress is not None and finished.progress.failures:
         console.print(failures_table(dict(finished.progress.failures)))
         console.print("Failed units are tried again with: eo-tasks run … (the same command), after the cause is gone.")

@@ -112,7 +112,7 @@ def _reconnect() -> None:
     context.reopen()
     ledger = context.ledger()
     ledger.release_all()  # whoever held a unit died with the last Redis
-    ledger.forget(ledger.stuck_units())  # and the person who runs this again wants it tried again
+    ledger.forget([*ledger.stuck_units(), *ledger.empty_units()])  # who runs this again wants it tried again
 
 
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:

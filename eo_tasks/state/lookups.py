@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from redis import Redis
 
@@ -162,6 +163,12 @@ class Lookups:
             members = self.redis.sscan_iter(stuck_key(print_id), count=min(CHUNK, most or CHUNK))
             found += (Unit.parse(str(unit)) for _, unit in zip(range(most or 10**9), members, strict=False))
         return sorted(set(found))
+
+    def empty_units(self) -> list[Unit]:
+        """Units for which there is no imagery."""
+        places = [place for place, counts in self.all_counts().items() if counts.get(State.EMPTY)]
+        entries = chain.from_iterable(self.all_entries(*place) for place in places)
+        return sorted(unit for unit, entry in entries if entry.state is State.EMPTY)
 
     def waiting_for_a_person(self, most: int | None = None) -> dict[Unit, Entry]:
         """Units that failed or were quarantined, and why."""

@@ -108,11 +108,21 @@ def test_interrupted_run_stops_everything_and_goes_on_later(local: dict[str, str
     assert len(list(data.glob("masks/2021/*.png"))) == 2
 
 
-def test_run_that_cannot_download_names_the_units_and_exits_with_3(local: dict[str, str], tmp_path: Path) -> None:
+def test_run_that_finds_no_imagery_at_all_names_the_units_and_exits_with_3(
+    local: dict[str, str], tmp_path: Path
+) -> None:
     ended = run(local, tmp_path, "--years", "2018-2019")
     assert ended.returncode == 3, ended.stdout + ended.stderr
+    assert "No imagery for 4 cells and years" in ended.stdout
     assert "download_463_2018" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_year_without_imagery_is_told_and_no_failure(local: dict[str, str], tmp_path: Path) -> None:
+    for _ in range(2):  # the second time it is looked for again
+        ended = run(local, tmp_path, "--years", "2020-2021")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert "No imagery for 2 cells and years" in ended.stdout
 
 
 def test_second_run_on_the_same_data_dir_is_refused(local: dict[str, str], tmp_path: Path) -> None:
