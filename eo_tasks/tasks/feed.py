@@ -1,7 +1,7 @@
 """The feeder: looks at the cells of every run, part after part, and keeps the queues filled, never more.
 
-A run may want a million units; only its cursor is kept, and a bounded list of what is ready to be sent. A pass over the
-cells that finds nothing left to do ends the run.
+A run may want a million units; only its cursor is kept, and a short list of downloads that are ready to be sent. A pass
+over the cells that finds nothing left to do ends the run.
 """
 
 import logging
