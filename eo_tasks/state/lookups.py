@@ -1,7 +1,7 @@
 """What the ledger knows: entries, counts, and the indexes of units in flight, ready, and waiting for a person."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
@@ -70,8 +70,7 @@ class Lookups:
 
     def counts(self, stage: Stage, period: str) -> dict[State, int]:
         """How many units of a stage and period are in each state."""
-        counted = self.redis.hgetall(counts_key(stage, period))
-        return {State(str(state)): int(number) for state, number in counted.items() if int(number)}
+        return _numbers(self.redis.hgetall(counts_key(stage, period)))
 
     def all_counts(self) -> dict[tuple[Stage, str], dict[State, int]]:
         """``counts`` of every stage and period, in two round trips."""
@@ -79,10 +78,7 @@ class Lookups:
         pipe = self.redis.pipeline(transaction=False)
         for place in places:
             pipe.hgetall(counts_key(*place))
-        return {
-            place: {State(str(state)): int(number) for state, number in counted.items() if int(number)}
-            for place, counted in zip(places, pipe.execute(), strict=True)
-        }
+        return dict(zip(places, map(_numbers, pipe.execute()), strict=True))
 
     def periods(self) -> list[tuple[Stage, str]]:
         """Every stage and period with an entry, in order of work."""
@@ -182,3 +178,8 @@ class Lookups:
     def ready_length(self, run_id: str, stage: Stage) -> int:
         """How many units of a run wait for room."""
         return int(self.redis.llen(ready_key(run_id, stage)))
+
+
+def _numbers(counted: Mapping[str | bytes, str | bytes]) -> dict[State, int]:
+    """States that any unit is in."""
+    return {State(str(state)): int(number) for state, number in counted.items() if int(number)}

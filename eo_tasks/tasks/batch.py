@@ -113,12 +113,14 @@ class Batch:
         """Write down how a unit ended."""
         lease = self._held.pop(unit)
         ended: dict[str, Any] | Exception
-        if isinstance(outcome, Exception):
-            ended = failed(self._ledger, lease, outcome)
-        else:
-            closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
-            ended = Ignore() if closed is None else answer(unit, outcome)
-        self._heartbeat.drop(lease)
+        try:
+            if isinstance(outcome, Exception):
+                ended = failed(self._ledger, lease, outcome)
+            else:
+                closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
+                ended = Ignore() if closed is None else answer(unit, outcome)
+        finally:  # where Redis does not answer the lease must end, or nobody ever takes the unit over
+            self._heartbeat.drop(lease)
         if lease is self._own:
             self._answer = ended
 

@@ -1,7 +1,7 @@
 """The ledger's exports to ``DATA_DIR/checkpoints``, and its way back from them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from time import monotonic, time
 
@@ -56,7 +56,7 @@ def restore_missing(wanted: Wanted) -> int:
         How many units were restored.
     """
     known, number = set(ledger().periods()), 0
-    for stage, period in _places(wanted):
+    for stage, period in places_of(wanted):
         if (stage, period) not in known:
             entries = read_checkpoint(checkpoint_path(current_settings().data_dir, stage, period)).get(period, {})
             number += ledger().restore(stage, period, entries)
@@ -87,9 +87,9 @@ def _wanted(stage: Stage, period: str) -> int:
     return len(cells)
 
 
-def _places(wanted: Wanted) -> Iterator[tuple[Stage, str]]:
-    years: Iterable[str] = map(str, wanted.years)
-    for year in years:
+def places_of(wanted: Wanted) -> Iterator[tuple[Stage, str]]:
+    """Every stage and period that cells × years take."""
+    for year in map(str, wanted.years):
         yield Stage.DOWNLOAD, year
         yield Stage.STORE, year
     for before, after in wanted.year_pairs:

@@ -15,7 +15,7 @@ from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.settings import current_settings
 from eo_tasks.state.entry import State
 from eo_tasks.state.runs import Position, Run, RunState
-from eo_tasks.tasks.checkpoints import restore_missing
+from eo_tasks.tasks.checkpoints import places_of, restore_missing
 from eo_tasks.tasks.context import ledger, runs
 from eo_tasks.tasks.send import dispatch
 from eo_tasks.tasks.survey import Survey, survey
@@ -115,9 +115,7 @@ def _end_pass(run: Run, position: Position) -> Position:
         state = RunState.COMPLETE if is_complete else RunState.INCOMPLETE
         if runs().change(run, state):
             log.info("run ended", extra={"run": run.id, "state": str(state)})
-            places = [(stage, str(year)) for stage in (Stage.DOWNLOAD, Stage.STORE) for year in run.wanted.years]
-            pairs = [(Stage.BTC, f"{before}_{after}") for before, after in run.wanted.year_pairs]
-            ledger().mark_changed((*places, *pairs))
+            ledger().mark_changed(places_of(run.wanted))  # so that its checkpoint files are whole
     return Position(0, position.passes + 1, position.worked_s, time(), {}, dict(tally))
 
 

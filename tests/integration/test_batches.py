@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from celery.exceptions import Ignore, Retry
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from eo_tasks.errors import DeviceError, PermanentError
 from eo_tasks.grid import GridYear, YearPair
@@ -186,6 +187,26 @@ def test_a_network_that_fails_puts_off_every_unit_in_work(
         assert entry.state is State.RETRYING
         assert "inference failed (RuntimeError: no such kernel)" in entry.error
         assert entry.due > entry.since
+
+
+def test_leases_of_units_whose_end_could_not_be_written_down_are_left_to_end(
+    at_work: Callable[[BaseException], Ledger], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eo_tasks.tasks.context import heartbeat
+
+    def away(*_: object, **__: object) -> None:
+        raise RedisConnectionError("Connection refused")
+
+    renewed: list[str] = []
+    monkeypatch.setattr(Ledger, "retry", away)
+    monkeypatch.setattr(Ledger, "renew", lambda _, lease: renewed.append(lease.unit.id) or True)
+    with pytest.raises(RedisConnectionError):
+        at_work(RuntimeError("no such kernel"))
+    later = heartbeat()._clock() + 3600
+    monkeypatch.setattr(heartbeat(), "_clock", lambda: later)
+    for pair in CELL_PAIRS:
+        heartbeat().confirm(pair.btc)  # would renew a lease that it held
+    assert renewed == []
 
 
 def test_a_device_that_fails_ends_the_process_so_that_a_new_one_takes_its_place(
