@@ -12,7 +12,6 @@ from celery.signals import worker_process_init
 
 from eo_tasks.celery import BTC, app, queue
 from eo_tasks.errors import EOTasksError
-from eo_tasks.steps import clear_scratch
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
 from workers.ready import announce, wait_for_process
@@ -39,7 +38,6 @@ def load_network(**_: Any) -> None:
     """Load the network once per process, on its device; the worker is ready when that is done."""
     settings = pipeline().settings
     rasterio.Env(GDAL_CACHEMAX=gdal_cache_mb(settings, 1), **GDAL).__enter__()  # for the life of this process
-    clear_scratch(settings.data_dir)
     try:
         model = pipeline().model
     except EOTasksError as error:

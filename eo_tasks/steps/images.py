@@ -9,6 +9,7 @@ from eo_tasks.raster import Composite, write_composite
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record
+from eo_tasks.steps.scratch import FETCH_PREFIX
 from eo_tasks.storage import Record
 
 
@@ -33,7 +34,7 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     )
     cog = pipeline.staging.cog(grid_year)
     cog.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cog.parent, prefix=".fetch-") as scratch:
+    with TemporaryDirectory(dir=cog.parent, prefix=FETCH_PREFIX) as scratch:
         composite = pipeline.source.composite(request, Path(scratch))
         record = _stage(pipeline, grid_year, request, composite, Path(scratch) / cog.name)
     return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})

@@ -1,15 +1,13 @@
 """Inferring change masks: groups of year pairs in, their outcomes out as soon as each is stored."""
 
-import shutil
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
-from time import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +19,11 @@ from eo_tasks.products.mask import MaskFiles, MaskWriter
 from eo_tasks.raster import CompositeRows, PixelGrid
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import mask_record
+from eo_tasks.steps.scratch import MASK_PREFIX
 
 if TYPE_CHECKING:
     from eo_tasks.btc.series import Series
 
-SCRATCH_PREFIX = ".mask-"
-ABANDONED_S = 2 * 3600  # longer than any mask takes
 WRITES_BEHIND = 2  # masks on their way to the store while the next ones are computed
 
 Decided = tuple[YearPair, Outcome | Exception]
@@ -75,14 +72,6 @@ def infer_all(pipeline: Pipeline, groups: Iterable[Sequence[YearPair]]) -> Gener
         return
     yield from _stored(pipeline, chain.from_iterable(chain([first], prepared)), decided, origins)
     yield from _drained(decided)
-
-
-def clear_scratch(data_dir: Path) -> None:
-    """Remove what killed processes left half written."""
-    for folder in data_dir.glob(f"{SCRATCH_PREFIX}*"):
-        with suppress(FileNotFoundError):
-            if time() - folder.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _stored(
@@ -158,7 +147,7 @@ class _Mask:
     def _start(self) -> MaskWriter:
         chosen = self._pipeline.settings
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
-        scratch = self._open.enter_context(TemporaryDirectory(dir=chosen.data_dir, prefix=SCRATCH_PREFIX))
+        scratch = self._open.enter_context(TemporaryDirectory(dir=chosen.data_dir, prefix=MASK_PREFIX))
         self._files = MaskFiles.beside(Path(scratch) / f"{self._pair.btc.id}.png")
         tags = {"YEARS": f"{self._pair.before},{self._pair.after}"}
         return self._open.enter_context(MaskWriter(self._files, self._pixels.frame, chosen.btc_threshold, tags))
