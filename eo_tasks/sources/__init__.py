@@ -16,6 +16,6 @@ def open_source(settings: Settings) -> Source:
         from eo_tasks.sources.stac import StacSource
 
         return StacSource.from_settings(settings)
-    from eo_tasks.sources.openeo import OpenEOSource
+    from eo_tasks.sources.openeo.source import OpenEOSource
 
     return OpenEOSource.from_settings(settings)

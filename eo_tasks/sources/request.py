@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 from eo_tasks.grid import Cell, GridYear
 from eo_tasks.raster import Composite, PixelGrid
@@ -11,31 +11,29 @@ from eo_tasks.raster import Composite, PixelGrid
 
 @dataclass(frozen=True)
 class CompositeRequest:
-    """One grid-year's composite.
+    """One year's composite of a cell, or of a block of cells.
 
     Attributes:
+        name: Of what is asked for, as messages begin: ``Cell 7, 2023``.
+        pixels: The pixel grid of the result.
         bands: Band names in the order of the result.
         months: Consecutive months of the season, 1–12.
         masked_scl: Classes of the Scene Classification Layer that are not clear.
         max_cloud_cover: Scenes with more cloud than this are left out, percent.
     """
 
-    cell: Cell
+    name: str
+    pixels: PixelGrid
     year: int
     bands: tuple[str, ...]
     months: tuple[int, ...]
     masked_scl: tuple[int, ...]
     max_cloud_cover: float | None = None
 
-    @property
-    def grid_year(self) -> GridYear:
-        """The unit it belongs to."""
-        return GridYear(self.cell.grid_id, self.year)
-
-    @property
-    def pixels(self) -> PixelGrid:
-        """The pixel grid of the result."""
-        return PixelGrid.of(self.cell)
+    @classmethod
+    def of(cls, cell: Cell, year: int, *args: Any, **kwargs: Any) -> Self:
+        """A request for one cell; the rest is given as to the class."""
+        return cls(str(GridYear(cell.grid_id, year)), PixelGrid.of(cell), year, *args, **kwargs)
 
     @property
     def start(self) -> date:

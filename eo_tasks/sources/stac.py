@@ -50,9 +50,9 @@ class StacSource:
         try:
             return self._composite(request)
         except EOTasksError as error:
-            if str(error).startswith(str(request.grid_year)):
+            if str(error).startswith(request.name):
                 raise
-            raise type(error)(f"{request.grid_year}: {error}") from error
+            raise type(error)(f"{request.name}: {error}") from error
 
     def _composite(self, request: "CompositeRequest") -> Composite:
         items = self.catalog.search(request)

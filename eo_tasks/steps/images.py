@@ -4,8 +4,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from eo_tasks.errors import EmptyCompositeError, RasterError, StorageError
-from eo_tasks.grid import GridYear
-from eo_tasks.raster import Composite, write_composite
+from eo_tasks.grid import Cell, GridYear
+from eo_tasks.raster import Composite, PixelGrid, write_composite
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record
@@ -24,9 +24,10 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     if pipeline.store.has_image(grid_year, not_before) or pipeline.staging.get(grid_year, not_before) is not None:
         return Outcome(True, {})
     chosen = pipeline.settings
-    request = CompositeRequest(
-        cell=pipeline.grid.cell(grid_year.grid_id),
-        year=grid_year.year,
+    cell = pipeline.grid.cell(grid_year.grid_id)
+    request = CompositeRequest.of(
+        cell,
+        grid_year.year,
         bands=chosen.composite_bands,
         months=chosen.composite_months,
         masked_scl=chosen.masked_scl,
@@ -36,20 +37,19 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     cog.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cog.parent, prefix=FETCH_PREFIX) as scratch:
         composite = pipeline.source.composite(request, Path(scratch))
-        record = _stage(pipeline, grid_year, request, composite, Path(scratch) / cog.name)
+        record = stage(pipeline, cell, request, composite, Path(scratch) / cog.name)
     return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
 
 
-def _stage(
-    pipeline: Pipeline, grid_year: GridYear, request: CompositeRequest, composite: Composite, aside: Path
-) -> Record:
+def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: Composite, aside: Path) -> Record:
     """Check a composite, write it aside, and put it where the store takes it from; gives its record."""
-    if composite.pixels != request.pixels:
-        raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {request.pixels}.")
+    grid_year = GridYear(cell.grid_id, request.year)
+    if composite.pixels != PixelGrid.of(cell):
+        raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {PixelGrid.of(cell)}.")
     if not composite.valid.any():
         raise EmptyCompositeError(f"{grid_year}: no clear observation in months {request.months}.")
     write_composite(aside, composite)
-    record = image_record(request, composite, aside)
+    record = image_record(cell, request, composite, aside)
     pipeline.confirm(grid_year.download)
     cog = pipeline.staging.cog(grid_year)
     cog.with_suffix(".json").unlink(missing_ok=True)  # an old record must not vouch for the new file

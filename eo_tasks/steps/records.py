@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eo_tasks.grid import YearPair
+from eo_tasks.grid import Cell, YearPair
 from eo_tasks.products.facts import file_facts
 from eo_tasks.products.mask import MaskFiles, MaskWriter
 from eo_tasks.raster import NODATA, Composite, PixelGrid
@@ -12,12 +12,12 @@ from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Pipeline
 
 
-def image_record(request: CompositeRequest, composite: Composite, cog: Path) -> dict[str, Any]:
+def image_record(cell: Cell, request: CompositeRequest, composite: Composite, cog: Path) -> dict[str, Any]:
     """The record of a composite: what it is and where it comes from."""
     pixels, origin, counts = composite.pixels, composite.origin, composite.clear_count
     return {
-        "grid_id": request.cell.grid_id,
-        "label": request.cell.label,
+        "grid_id": cell.grid_id,
+        "label": cell.label,
         "year": request.year,
         "months": list(request.months),
         "bands": list(composite.bands),

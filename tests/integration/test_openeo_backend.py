@@ -11,7 +11,7 @@ from eo_tasks.grid import Cell
 from eo_tasks.raster import read_composite, write_composite
 from eo_tasks.settings import Settings
 from eo_tasks.sources import open_source
-from eo_tasks.sources.openeo_graph import composite_graph
+from eo_tasks.sources.openeo.graph import composite_graph
 from eo_tasks.sources.request import CompositeRequest
 from tests.openeo_backend.scenes import COLLECTION, EPSG, SyntheticScene, write_catalog
 from tests.openeo_backend.servers import PASSWORD, USER, OpenEOBackend, missing_environments, running
@@ -55,7 +55,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request_for(year: int = 2023, cell: Cell = CELL) -> CompositeRequest:
-    return CompositeRequest(cell, year, BANDS, (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
+    return CompositeRequest.of(cell, year, BANDS, (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
 
 
 def openeo(backend: OpenEOBackend, mode: str, **changes):
@@ -142,7 +142,7 @@ def test_an_unknown_collection_names_the_setting(backend, tmp_path):
 
 
 def test_a_job_that_fails_there_is_told_with_its_id_and_the_last_line_of_its_log(backend, tmp_path):
-    without_band = CompositeRequest(CELL, 2023, (*BANDS, "B8A"), (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
+    without_band = CompositeRequest.of(CELL, 2023, (*BANDS, "B8A"), (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
     with pytest.raises(SourceError, match=r"^Cell 7, 2023: openEO job j-\w+ at http\S+ failed: .*B8A"):
         openeo(backend, "batch").composite(without_band, tmp_path)
 

@@ -153,7 +153,7 @@ def test_the_source_is_asked_for_the_cell_and_the_season_of_the_settings(tmp_pat
     pipeline = made(tmp_path, composite_months="6-8", max_cloud_cover=70, masked_scl="9,10")
     download(pipeline, GridYear(1, 2022))
     (request,) = pipeline.source.requests
-    assert (request.cell.grid_id, request.year, request.months) == (1, 2022, (6, 7, 8))
+    assert (request.name, request.year, request.months) == ("Cell 1, 2022", 2022, (6, 7, 8))
     assert (request.masked_scl, request.max_cloud_cover) == ((9, 10), 70)
     assert request.pixels == PixelGrid(32633, (500_200, 5_000_000, 500_400, 5_000_100))
 

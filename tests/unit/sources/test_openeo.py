@@ -19,9 +19,9 @@ from eo_tasks.grid import Cell
 from eo_tasks.raster import Origin
 from eo_tasks.settings import Settings
 from eo_tasks.sources import open_source
-from eo_tasks.sources.openeo import OFFSET_APPLIED, OpenEOSource
-from eo_tasks.sources.openeo_graph import composite_graph
-from eo_tasks.sources.openeo_result import read_result
+from eo_tasks.sources.openeo.graph import composite_graph
+from eo_tasks.sources.openeo.result import read_result
+from eo_tasks.sources.openeo.source import OFFSET_APPLIED, OpenEOSource
 from eo_tasks.sources.request import CompositeRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio
@@ -30,7 +30,7 @@ CDSE = "https://openeo.dataspace.copernicus.eu"
 BANDS = ("B02", "B03", "B04")
 EPSG = 32633
 CELL = Cell(5, EPSG, (500_003, 5_149_981, 500_028, 5_149_999))  # snaps to 3 × 2 pixels
-REQUEST = CompositeRequest(CELL, 2023, BANDS, (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
+REQUEST = CompositeRequest.of(CELL, 2023, BANDS, (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
 ENDPOINTS = {
     "/credentials/basic": "GET",
     "/credentials/oidc": "GET",

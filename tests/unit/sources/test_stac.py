@@ -55,7 +55,7 @@ def source(url: str, collection=COLLECTION):
 
 
 def wanted(cell=CELL, year=2023, masked=(3, 8, 9, 10, 11), **changes) -> CompositeRequest:
-    return CompositeRequest(cell, year, BANDS, (4, 5, 6, 7, 8, 9), masked, **changes)
+    return CompositeRequest.of(cell, year, BANDS, (4, 5, 6, 7, 8, 9), masked, **changes)
 
 
 def first_band(made) -> list[list[int]]:

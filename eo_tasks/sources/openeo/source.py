@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from eo_tasks.errors import EmptyCompositeError, EOTasksError, SourceError, SourceUnavailableError
 from eo_tasks.raster import Composite, Origin
 from eo_tasks.settings import OpenEOMode
-from eo_tasks.sources.openeo_faults import job_failure, translated
-from eo_tasks.sources.openeo_graph import composite_graph
-from eo_tasks.sources.openeo_login import Login
-from eo_tasks.sources.openeo_result import read_result
+from eo_tasks.sources.openeo.faults import job_failure, translated
+from eo_tasks.sources.openeo.graph import composite_graph
+from eo_tasks.sources.openeo.login import Login
+from eo_tasks.sources.openeo.result import read_result
 
 if TYPE_CHECKING:
     from eo_tasks.settings import Settings
@@ -55,14 +55,14 @@ class OpenEOSource:
     def composite(self, request: "CompositeRequest", scratch: Path) -> Composite:
         """Make one composite; see ``Source.composite``."""
         scratch.mkdir(parents=True, exist_ok=True)
-        target = scratch / f"{request.grid_year.download_id}.{secrets.token_hex(4)}.tiff"
+        target = scratch / f"{secrets.token_hex(8)}.tiff"
         try:
             details = self._fetch(request, target)
             return read_result(target, request, self._origin(details))
         except EOTasksError as error:
             is_empty = isinstance(error, EmptyCompositeError)
             asked = f" Asked for were months {request.months[0]}–{request.months[-1]}." if is_empty else ""
-            raise type(error)(f"{request.grid_year}: {error}{asked}") from error
+            raise type(error)(f"{request.name}: {error}{asked}") from error
         finally:
             target.unlink(missing_ok=True)
 
@@ -71,7 +71,7 @@ class OpenEOSource:
             try:
                 graph = composite_graph(request, self.collection)
                 if self.mode is OpenEOMode.BATCH:
-                    return self._fetch_batch(connection, graph, request.grid_year.download_id, target)
+                    return self._fetch_batch(connection, graph, request.name, target)
                 with translated(self.login, "request"):
                     connection.download(graph, target, timeout=int(self.timeout_s), validate=False)
                 return {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from eo_tasks.errors import EmptyCompositeError, EOTasksError, SourceError, SourceUnavailableError
 
 if TYPE_CHECKING:
-    from eo_tasks.sources.openeo_login import Login
+    from eo_tasks.sources.openeo.login import Login
 
 BUSY = (408, 429, 502, 503, 504)
 BUSY_CODES = ("ConcurrentJobLimit", "TooManyRequests")

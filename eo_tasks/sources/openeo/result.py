@@ -11,7 +11,7 @@ from rasterio.windows import Window
 
 from eo_tasks.errors import EmptyCompositeError, SourceError, SourceUnavailableError
 from eo_tasks.raster import CLEAR_COUNT, NODATA, REFLECTANCE_SCALE, Composite, Origin, PixelGrid, to_dn
-from eo_tasks.sources.openeo_faults import NO_OBSERVATION
+from eo_tasks.sources.openeo.faults import NO_OBSERVATION
 
 if TYPE_CHECKING:
     from eo_tasks.sources.request import CompositeRequest

@@ -1,0 +1,1 @@
+"""Composites computed by an openEO backend: its login, process graph, batch jobs, results and faults."""
