@@ -37,6 +37,38 @@ class SourceUnavailableError(TransientError):
     """The imagery source did not answer, or asked to come back later."""
 
 
+class SourceBusyError(SourceUnavailableError):
+    """The imagery source has no free place now: the same request is made later, and that is no failure.
+
+    Attributes:
+        retry_after_s: When it said that it may be asked again; ``None`` if it did not say.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AccountError(SourceError):
+    """The account cannot be used: the login is refused, or the collection is not there. No request will do better."""
+
+
+class CreditsExhaustedError(AccountError):
+    """The account at the imagery source has no credits left; someone has to top it up."""
+
+
+class NoSuchJobError(SourceUnavailableError):
+    """The source does not know the job (any more)."""
+
+
+class ResultGoneError(SourceUnavailableError):
+    """A finished job has no file, or its file is gone: it has to be computed again."""
+
+
+class JobFailedError(SourceError):
+    """A job failed at the source; a smaller one may do."""
+
+
 class EmptyCompositeError(PermanentError):
     """No clear observation exists for the grid-year."""
 

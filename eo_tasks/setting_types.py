@@ -26,12 +26,14 @@ class ImagerySource(StrEnum):
     """Where composites come from."""
 
     OPENEO = "openeo"
+    OPENEO2 = "openeo2"
     STAC = "stac"
 
 
 class OpenEOAuth(StrEnum):
-    """How to log in to the openEO backend without a person."""
+    """How to log in to the openEO backend without a person; ``auto`` takes what is set."""
 
+    AUTO = "auto"
     CLIENT_CREDENTIALS = "client_credentials"
     REFRESH_TOKEN = "refresh_token"  # noqa: S105  a method's name
     BASIC = "basic"
@@ -118,6 +120,12 @@ def _increasing(ranges: dict[str, tuple[float, float]]) -> dict[str, tuple[float
     return ranges
 
 
+def _different(sources: tuple[ImagerySource, ...]) -> tuple[ImagerySource, ...]:
+    if not sources or len(set(sources)) != len(sources):
+        raise ValueError("one or several different of openeo, openeo2, stac, in order of preference")
+    return sources
+
+
 def _sentinel2_bands(bands: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(bands)) != len(bands) or not set(bands) <= SENTINEL2_BANDS:
         raise ValueError("different bands of Sentinel-2, such as B02,B03,B04,B08")
@@ -174,6 +182,9 @@ BandNames = Annotated[
     BeforeValidator(_split),
     AfterValidator(_sentinel2_bands),
     _JOIN,
+]
+ImagerySources = Annotated[
+    tuple[ImagerySource, ...], NoDecode, BeforeValidator(_split), AfterValidator(_different), _JOIN
 ]
 Stretch = Annotated[
     dict[str, tuple[float, float]],

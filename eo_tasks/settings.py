@@ -21,6 +21,7 @@ from eo_tasks.setting_types import (
     Device,
     Folder,
     ImagerySource,
+    ImagerySources,
     LogLevel,
     Months,
     OpenEOAuth,
@@ -105,24 +106,52 @@ class Settings(BaseSettings):
     sweep_s: float = Field(15, ge=1, description="interval of the sweep for missing and lost work, seconds")
 
     # Composites
-    imagery_source: ImagerySource = Field(ImagerySource.OPENEO, description="where composites come from")
+    imagery_source: ImagerySources = Field(
+        (ImagerySource.OPENEO,), description="where composites come from; several in order of preference"
+    )
     composite_bands: BandNames = Field(("B02", "B03", "B04"), description="bands of a composite")
     composite_months: Months = Field((4, 5, 6, 7, 8, 9), description="season of a composite")
     masked_scl: SclClasses = Field((3, 8, 9, 10, 11), description="SCL classes taken as not clear")
     max_cloud_cover: float | None = Field(None, ge=0, le=100, description="cloudier scenes are left out, percent")
+    min_clear: float = Field(0, ge=0, le=1, description="a composite with fewer clear pixels counts as empty, share")
+    extra_months: int = Field(
+        0, ge=0, le=5, description="months added on both sides of the season for a cell that is not clear enough"
+    )
 
     # openEO
     openeo_url: Url = Field("https://openeo.dataspace.copernicus.eu", description="openEO backend")
     openeo_collection: str = Field("SENTINEL2_L2A", description="collection of the backend")
     openeo_mode: OpenEOMode = Field(OpenEOMode.BATCH, description="batch jobs or synchronous requests")
-    openeo_auth_method: OpenEOAuth = Field(OpenEOAuth.CLIENT_CREDENTIALS, description="how to log in")
+    openeo_auth_method: OpenEOAuth = Field(OpenEOAuth.AUTO, description="how to log in")
     openeo_auth_client_id: str | None = Field(None, description="OIDC client id")
     openeo_auth_client_secret: SecretStr | None = Field(None, description="OIDC client secret")
     openeo_auth_provider_id: str | None = Field(None, description="OIDC provider; default: the backend's own")
     openeo_auth_refresh_token: SecretStr | None = Field(None, description="OIDC refresh token")
     openeo_username: str | None = Field(None, description="user name for basic auth")
     openeo_password: SecretStr | None = Field(None, description="password for basic auth")
-    openeo_timeout_s: int = Field(1800, ge=10, description="longest wait for one composite")
+    openeo_token_file: Folder = Field(
+        Path("~/.local/share/eo-tasks/refresh-tokens.json"), description="where eo-tasks login keeps refresh tokens"
+    )
+    openeo_block_km: float = Field(20, gt=0, le=200, description="side of the area of one request; 1: each cell alone")
+    openeo_timeout_s: int = Field(1800, ge=10, description="longest time a request may compute, seconds")
+    openeo_answer_s: float = Field(60, gt=0, description="longest wait for an answer that computes nothing, seconds")
+    openeo_poll_s: float = Field(10, ge=0.1, description="interval at which jobs are looked after, seconds")
+    openeo_max_jobs: int = Field(2, ge=1, description="most batch jobs of an account at once")
+    openeo_max_requests: int = Field(2, ge=1, description="most synchronous requests of an account at once")
+    openeo_starts_per_minute: int = Field(12, ge=1, description="most jobs or requests of an account begun in a minute")
+    openeo_max_credits: float | None = Field(None, gt=0, description="most credits that a run may cost")
+
+    # A second openEO backend, for IMAGERY_SOURCE=openeo,openeo2
+    openeo2_url: Url | None = Field(None, description="second openEO backend")
+    openeo2_collection: str = Field("SENTINEL2_L2A", description="its collection")
+    openeo2_mode: OpenEOMode = Field(OpenEOMode.BATCH, description="batch jobs or synchronous requests there")
+    openeo2_auth_method: OpenEOAuth = Field(OpenEOAuth.AUTO, description="how to log in there")
+    openeo2_auth_client_id: str | None = Field(None, description="OIDC client id there")
+    openeo2_auth_client_secret: SecretStr | None = Field(None, description="OIDC client secret there")
+    openeo2_auth_provider_id: str | None = Field(None, description="OIDC provider there")
+    openeo2_auth_refresh_token: SecretStr | None = Field(None, description="OIDC refresh token there")
+    openeo2_username: str | None = Field(None, description="user name for basic auth there")
+    openeo2_password: SecretStr | None = Field(None, description="password for basic auth there")
 
     # STAC
     stac_url: Url | None = Field(None, description="STAC API, or path or URL of a static catalog.json")

@@ -21,7 +21,7 @@ class PaintedSource:
     """Another random image for every cell and year."""
 
     def composite(self, request: CompositeRequest, scratch: Path) -> Composite:
-        rng = np.random.default_rng([request.cell.grid_id, request.year])
+        rng = np.random.default_rng([int(request.pixels.bounds[0]), request.year])
         dn = rng.integers(100, 3000, (3, *request.pixels.shape)).astype(np.uint16)
         dn[:, :20, : 3 * (request.year - 2020)] = 0  # some pixels without data, others in each year
         counts = np.full(request.pixels.shape, 4, np.uint16)

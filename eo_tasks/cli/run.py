@@ -33,7 +33,7 @@ SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 @click.option("--grid", "grid_file", type=click.Path(path_type=Path), help="Grid file (GRID_FILE).")
 @click.option("--layer", help="Layer of the grid file (GRID_LAYER).")
 @cell_options
-@click.option("--source", type=click.Choice([str(source) for source in ImagerySource]), help="IMAGERY_SOURCE.")
+@click.option("--source", help="openeo, stac, or several in order of preference (IMAGERY_SOURCE).")
 @click.option("--stac", help="STAC API or catalog.json (STAC_URL).")
 @click.option("--checkpoint", help="BTC checkpoint, hub id or folder (BTC_MODEL_CHECKPOINT).")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything is kept (DATA_DIR).")

@@ -12,7 +12,7 @@ def open_source(settings: Settings) -> Source:
     Raises:
         SettingsError: A setting that the source needs is missing.
     """
-    if settings.imagery_source is ImagerySource.STAC:
+    if settings.imagery_source[0] is ImagerySource.STAC:
         from eo_tasks.sources.stac import StacSource
 
         return StacSource.from_settings(settings)

@@ -69,7 +69,7 @@ def forecast(run: Run) -> Forecast:
 
 def credits_each(settings: Settings, wanted: Wanted) -> float | None:
     """Credits of one composite: what those that are stored did cost, else what the service says."""
-    if settings.imagery_source is not ImagerySource.OPENEO:
+    if settings.imagery_source[0] is ImagerySource.STAC:
         return 0
     paid = [cost for cost in islice(_costs(wanted), SAMPLE) if cost is not None]
     if paid:

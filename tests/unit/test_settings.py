@@ -101,8 +101,8 @@ def test_a_variable_is_read(environment, variable, text, value):
     ("variable", "text", "takes"),
     [
         ("PIPELINE_MODE", "cloud", "'local_only', 'database_only' or 'hybrid'"),
-        ("IMAGERY_SOURCE", "ftp", "'openeo' or 'stac'"),
-        ("OPENEO_AUTH_METHOD", "person", "'client_credentials', 'refresh_token', 'basic' or 'none'"),
+        ("IMAGERY_SOURCE", "ftp", "'openeo', 'openeo2' or 'stac'"),
+        ("OPENEO_AUTH_METHOD", "person", "'auto', 'client_credentials', 'refresh_token', 'basic' or 'none'"),
         ("OPENEO_MODE", "fast", "'synchronous' or 'batch'"),
         ("BTC_DEVICE", "tpu", "'auto', 'cpu' or 'cuda'"),
         ("LOG_LEVEL", "info", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),

@@ -146,10 +146,13 @@ def test_container_specific_settings_cannot_be_changed_from_outside(service: str
     assert given["DATA_DIR"].startswith("/data/")  # on the volume, whatever DATA_DIR is outside
 
 
-def test_only_the_worker_that_downloads_can_log_in_to_openeo():
-    secrets = {name for name in SECRETS if name.startswith("OPENEO_")}
+def test_only_the_workers_that_order_and_fetch_can_log_in_to_openeo():
+    secrets = {name for name in SECRETS if name.startswith("OPENEO")}
     assert secrets
-    assert [name for name, service in OURS.items() if secrets & service["environment"].keys()] == ["worker-cpu"]
+    assert [name for name, service in OURS.items() if secrets & service["environment"].keys()] == [
+        "worker-cpu",
+        "worker-control",
+    ]
 
 
 def test_the_example_names_every_setting_that_can_be_set():
