@@ -166,7 +166,10 @@ def test_wrong_checkpoint_ends_the_worker_before_it_takes_a_task(
     ("changes", "told"),
     [
         ({"STAC_URL": ""}, "eo-tasks: IMAGERY_SOURCE=stac needs STAC_URL"),
-        ({"IMAGERY_SOURCE": "openeo"}, "eo-tasks: OPENEO_AUTH_METHOD=client_credentials needs OPENEO_AUTH_CLIENT_ID"),
+        (
+            {"IMAGERY_SOURCE": "openeo", "OPENEO_TOKEN_FILE": "none.json"},
+            "eo-tasks: No login for the openEO backend https://openeo.dataspace.copernicus.eu: set OPENEO_AUTH",
+        ),
         ({"PIPELINE_MODE": "hybrid"}, "eo-tasks: PIPELINE_MODE=hybrid: this version stores in local files only"),
     ],
 )

@@ -1,31 +1,44 @@
 """Log in to an openEO backend without a person."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from eo_tasks.errors import SettingsError
-from eo_tasks.settings import OpenEOAuth
+from eo_tasks.settings import ImagerySource, OpenEOAuth
+from eo_tasks.sources.openeo.tokens import TokenFile
 from eo_tasks.urls import MASK, redacted
 
 if TYPE_CHECKING:
+    import requests
     from pydantic import SecretStr
 
     from eo_tasks.settings import Settings
 
 ANSWER_S = 60  # of a request that computes nothing
-NEEDED = {
-    OpenEOAuth.CLIENT_CREDENTIALS: ("openeo_auth_client_id", "openeo_auth_client_secret"),
-    OpenEOAuth.REFRESH_TOKEN: ("openeo_auth_refresh_token",),
-    OpenEOAuth.BASIC: ("openeo_username", "openeo_password"),
-    OpenEOAuth.NONE: (),
-}
+FREE_ACCOUNTS = "Free accounts: https://dataspace.copernicus.eu."
+CLIENT = ("AUTH_CLIENT_ID", "AUTH_CLIENT_SECRET")
+USER = ("USERNAME", "PASSWORD")
+TOKEN = ("AUTH_REFRESH_TOKEN",)
 
 
 @dataclass(frozen=True)
 class Login:
-    """A backend's address and how to log in there; secrets never show in its text."""
+    """A backend's address and how to log in there; secrets never show in its text.
+
+    Attributes:
+        url: The backend's address.
+        method: How to log in; never ``AUTO``.
+        provider: Id of the OIDC provider; ``None`` for the backend's first.
+        name: User name of basic auth, else id of the OIDC client; ``None`` for the backend's own client.
+        secret: Password, or secret of the client.
+        refresh_token: As it was set; ``None`` for the one that ``eo-tasks login`` put into ``token_file``.
+        prefix: How the backend's variables begin, ``OPENEO`` or ``OPENEO2``.
+        token_file: Where refresh tokens are kept.
+    """
 
     url: str
     method: OpenEOAuth = OpenEOAuth.NONE
@@ -33,33 +46,78 @@ class Login:
     name: str | None = field(default=None, repr=False)
     secret: "SecretStr | None" = field(default=None, repr=False)
     refresh_token: "SecretStr | None" = field(default=None, repr=False)
+    prefix: str = "OPENEO"
+    token_file: Path = Path("refresh-tokens.json")
 
     @classmethod
-    def from_settings(cls, settings: "Settings") -> Self:
-        """Take the ``OPENEO_*`` login.
+    def from_settings(cls, settings: "Settings", source: ImagerySource = ImagerySource.OPENEO) -> Self:
+        """Take a backend's login: what can be known of it without asking the backend.
+
+        ``auto`` takes the first that is set of client credentials, user name and password, refresh token, and the
+        token of ``eo-tasks login``.
+
+        Args:
+            settings: The settings.
+            source: Which backend, ``OPENEO`` or ``OPENEO2``.
 
         Raises:
-            SettingsError: A variable that the login method needs is not set.
+            SettingsError: A variable that the login needs is not set, or the token file cannot be used.
         """
-        method = settings.openeo_auth_method
-        missing = [name.upper() for name in NEEDED[method] if getattr(settings, name) is None]
-        if missing:
+        values = _Values(settings, source)
+        method = values["AUTH_METHOD"]
+        if method is OpenEOAuth.AUTO:
+            method = _first_that_is_set(cls.of_person(settings, source), values)
+        else:
+            _require(cls.of_person(settings, source), values, method)
+        login = cls.of_person(settings, source)
+        if method is OpenEOAuth.BASIC:
+            return replace(login, method=method, name=values["USERNAME"], secret=values["PASSWORD"])
+        is_renewed = method is OpenEOAuth.REFRESH_TOKEN
+        return replace(login, method=method, refresh_token=values["AUTH_REFRESH_TOKEN"] if is_renewed else None)
+
+    @classmethod
+    def of_person(cls, settings: "Settings", source: ImagerySource = ImagerySource.OPENEO) -> Self:
+        """Take a backend's address and OIDC client only: a person brings the rest.
+
+        Raises:
+            SettingsError: The backend's address is not set.
+        """
+        values = _Values(settings, source)
+        if values["URL"] is None:
             raise SettingsError(
-                f"OPENEO_AUTH_METHOD={method} needs {' and '.join(missing)}. Set them (or {missing[0]}_FILE), or "
-                "choose another OPENEO_AUTH_METHOD. Free accounts: https://dataspace.copernicus.eu."
+                f"IMAGERY_SOURCE={source} needs {values.prefix}_URL. Set it to the address of an openEO backend, and "
+                f"its login ({values.prefix}_AUTH_METHOD and what belongs to it)."
             )
-        basic = method is OpenEOAuth.BASIC
         return cls(
-            url=settings.openeo_url,
-            method=method,
-            provider=settings.openeo_auth_provider_id,
-            name=settings.openeo_username if basic else settings.openeo_auth_client_id,
-            secret=settings.openeo_password if basic else settings.openeo_auth_client_secret,
-            refresh_token=settings.openeo_auth_refresh_token,
+            url=values["URL"],
+            provider=values["AUTH_PROVIDER_ID"],
+            name=values["AUTH_CLIENT_ID"],
+            secret=values["AUTH_CLIENT_SECRET"],
+            prefix=values.prefix,
+            token_file=settings.openeo_token_file,
         )
 
     def __str__(self) -> str:
         return redacted(self.url).partition("?")[0]
+
+    @property
+    def tokens(self) -> TokenFile:
+        """Where refresh tokens are kept."""
+        return TokenFile(self.token_file)
+
+    @property
+    def command(self) -> str:
+        """What a person runs to log in."""
+        return "eo-tasks login" if self.prefix == "OPENEO" else f"eo-tasks login --source {self.prefix.lower()}"
+
+    @property
+    def described(self) -> str:
+        """How the login is done, for people."""
+        if self.method is OpenEOAuth.REFRESH_TOKEN:
+            given = "eo-tasks login" if self.refresh_token is None else f"{self.prefix}_AUTH_REFRESH_TOKEN"
+            return f"the refresh token of {given}"
+        names = {OpenEOAuth.BASIC: "user name and password", OpenEOAuth.CLIENT_CREDENTIALS: "client credentials"}
+        return names.get(self.method, "no login")
 
     def without_secrets(self, text: str) -> str:
         """The text with this login's secrets masked."""
@@ -69,25 +127,90 @@ class Login:
         return text
 
     @contextmanager
-    def connection(self) -> Iterator[Any]:
-        """A connection of the openEO client, logged in; it repeats idempotent requests, and is closed afterwards."""
-        from openeo.rest.connection import connect
+    def connection(self, session: "requests.Session | None" = None, answer_s: float = ANSWER_S) -> Iterator[Any]:
+        """A connection of the openEO client, logged in; access that expires meanwhile is renewed unseen.
+
+        Args:
+            session: What to send requests with, left open; by default one that repeats idempotent requests.
+            answer_s: Longest wait for an answer that computes nothing, seconds.
+
+        Raises:
+            AccountError: The login is refused, or there is none.
+            SettingsError: The token file cannot be used.
+        """
+        from openeo.rest.connection import Connection
         from openeo.utils.http import session_with_retries
 
-        with session_with_retries() as session:
-            connection = connect(self.url, session=session, default_timeout=ANSWER_S, auto_validate=False)
-            self._authenticate(connection)
+        with ExitStack() as stack:
+            session = session or stack.enter_context(session_with_retries())
+            # Not openeo.connect: it also reads the openEO client's configuration in the user's home.
+            connection = Connection(self.url, session=session, default_timeout=ceil(answer_s), auto_validate=False)
+            self._authenticate(connection, stack, answer_s)
             yield connection
 
-    def _authenticate(self, connection: Any) -> None:
-        secret = self.secret and self.secret.get_secret_value()
-        match self.method:
-            case OpenEOAuth.BASIC:
-                connection.authenticate_basic(self.name, secret)
-            case OpenEOAuth.CLIENT_CREDENTIALS:
-                connection.authenticate_oidc_client_credentials(self.name, secret, self.provider)
-            case OpenEOAuth.REFRESH_TOKEN:
-                token = self.refresh_token and self.refresh_token.get_secret_value()
-                connection.authenticate_oidc_refresh_token(self.name, token, secret, self.provider)
-            case OpenEOAuth.NONE:
-                pass
+    def _authenticate(self, connection: Any, stack: ExitStack, answer_s: float) -> None:
+        from eo_tasks.sources.openeo.oidc import Grant, RefreshGrant, find_client, provider_session
+
+        if self.method is OpenEOAuth.NONE:
+            return
+        if self.method is OpenEOAuth.BASIC:
+            connection.authenticate_basic(self.name, self.secret and self.secret.get_secret_value())
+            return
+        session = stack.enter_context(provider_session(answer_s))
+        client = find_client(self, connection, session)
+        grant = Grant(self, client, session)
+        if self.method is OpenEOAuth.REFRESH_TOKEN:
+            grant = RefreshGrant(self, client, session, self.tokens)
+        # What the client's authenticate_oidc_… methods end with; those would ask without time limits, and forget
+        # the successor of a refresh token when they renew.
+        connection._authenticate_oidc(grant, provider_id=client.provider.id, oidc_auth_renewer=grant)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """One backend's variables, by their names without its prefix."""
+
+    settings: "Settings"
+    source: ImagerySource
+
+    @property
+    def prefix(self) -> str:
+        return self.source.upper()
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self.settings, f"{self.prefix}_{name}".lower())
+
+    def has(self, names: tuple[str, ...]) -> bool:
+        return all(self[name] is not None for name in names)
+
+    def named(self, names: tuple[str, ...]) -> str:
+        return " and ".join(f"{self.prefix}_{name}" for name in names)
+
+
+def _first_that_is_set(login: Login, values: _Values) -> OpenEOAuth:
+    """The method that ``auto`` stands for."""
+    if values.has(CLIENT):
+        return OpenEOAuth.CLIENT_CREDENTIALS
+    if values.has(USER):
+        return OpenEOAuth.BASIC
+    if values.has(TOKEN) or not login.tokens.is_empty:
+        return OpenEOAuth.REFRESH_TOKEN
+    raise SettingsError(
+        f"No login for the openEO backend {login}: set {values.named(CLIENT)} (or {values.named(USER)}, or "
+        f"{values.named(TOKEN)}), or run: {login.command}. {FREE_ACCOUNTS}"
+    )
+
+
+def _require(login: Login, values: _Values, method: OpenEOAuth) -> None:
+    needed = {OpenEOAuth.CLIENT_CREDENTIALS: CLIENT, OpenEOAuth.BASIC: USER, OpenEOAuth.REFRESH_TOKEN: TOKEN}
+    missing = tuple(name for name in needed.get(method, ()) if values[name] is None)
+    is_renewed = method is OpenEOAuth.REFRESH_TOKEN
+    if not missing or (is_renewed and not login.tokens.is_empty):
+        return
+    remedy = f"Set it (or {values.prefix}_{missing[0]}_FILE), or run: {login.command}"
+    if not is_renewed:
+        them = "it" if len(missing) == 1 else "them"
+        remedy = f"Set {them} (or {values.prefix}_{missing[0]}_FILE), or choose another {values.prefix}_AUTH_METHOD"
+    raise SettingsError(
+        f"{values.prefix}_AUTH_METHOD={method} needs {values.named(missing)}. {remedy}. {FREE_ACCOUNTS}"
+    )

@@ -486,7 +486,7 @@ def test_a_login_that_does_not_answer_means_later(backend, tmp_path, step, answe
 )
 def test_missing_login_settings_are_named(method, missing):
     settings = Settings(_env_file=None, imagery_source="openeo", openeo_auth_method=method)
-    with pytest.raises(SettingsError, match=rf"^OPENEO_AUTH_METHOD={method} needs {missing}\. Set them"):
+    with pytest.raises(SettingsError, match=rf"^OPENEO_AUTH_METHOD={method} needs {missing}\. Set (it|them) "):
         open_source(settings)
 
 
