@@ -17,6 +17,7 @@ from eo_tasks.cli.enqueue import enqueue
 from eo_tasks.cli.evaluate import evaluate
 from eo_tasks.cli.failures import errors, retry
 from eo_tasks.cli.grid import grid
+from eo_tasks.cli.openeo import login, openeo
 from eo_tasks.cli.run import run, sample
 from eo_tasks.cli.runs import runs
 from eo_tasks.cli.status import status
@@ -54,5 +55,5 @@ def config() -> None:
     Console().print(table)
 
 
-for command in (run, sample, enqueue, status, runs, errors, retry, grid, btc, evaluate):
+for command in (run, sample, enqueue, status, runs, errors, retry, grid, btc, evaluate, login, openeo):
     main.add_command(command)
