@@ -1,5 +1,7 @@
 """The ticks: short, locked, and harmless when they come twice or late."""
 
+import os
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
@@ -10,6 +12,7 @@ from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks import checkpoints, feed, sweep
 from eo_tasks.tasks.context import runs, state_redis
+from eo_tasks.tasks.ordering import advance
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ def _feed(until: float) -> dict[str, int]:
     return {str(stage): number for stage, number in feed.feed(until).items()}
 
 
+def _orders(until: float) -> dict[str, int]:
+    return advance.look_after(until, f"tick/{os.getpid()}/{secrets.token_hex(6)}")
+
+
 def _export(until: float) -> dict[str, int]:
     return {"files": checkpoints.export_changed(until)}
 
@@ -57,6 +64,7 @@ _SWEEP_S = current_settings().sweep_s
 SCHEDULE = (
     Tick("beat.feed", _SWEEP_S / 3, _feed),  # keep the queues filled
     Tick("beat.sweep", _SWEEP_S, sweep.sweep),  # lost messages, stale leases, what is due again
+    Tick("beat.orders", current_settings().openeo_poll_s, _orders),  # what is ordered from remote sources
     Tick("beat.export", 4 * _SWEEP_S, _export),  # checkpoint files
     Tick("beat.tidy", 3600, _tidy),  # what killed processes left, runs of long ago
 )

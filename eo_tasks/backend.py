@@ -20,6 +20,7 @@ from eo_tasks.units import Unit
 CELERY_STATES = {
     State.PENDING: states.PENDING,
     State.ENQUEUED: states.PENDING,
+    State.ORDERED: states.PENDING,
     State.STARTED: states.STARTED,
     State.RETRYING: states.RETRY,
     State.COMPLETED: states.SUCCESS,

@@ -52,12 +52,14 @@ def configure(celery: Celery, settings: Settings) -> None:
         task_queues=[queue(name) for name in UNIT_QUEUES],  # `control` belongs to `celery -A beat worker`
         task_routes={
             "eo_tasks.download": {"queue": DOWNLOADS},
+            "eo_tasks.fetch": {"queue": DOWNLOADS},
             "eo_tasks.store": {"queue": STORES},
             "eo_tasks.btc": {"queue": BTC},
             "enqueue_years": {"queue": CONTROL},
         },
         task_annotations={
             "eo_tasks.download": _limits(download_limit_s),
+            "eo_tasks.fetch": _limits(download_limit_s),
             "eo_tasks.store": _limits(STORE_LIMIT_S),
             "eo_tasks.btc": _limits(BTC_LIMIT_S),
             "enqueue_years": _limits(CONTROL_LIMIT_S),

@@ -1,5 +1,6 @@
 """The grid that cuts a country into cells, and what is named after its cells."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,6 +89,14 @@ class Grid:
     def _by_name(self) -> dict[str, Cell]:
         names = {cell.label: cell for cell in self.cells if cell.label is not None}
         return names | {str(cell.grid_id): cell for cell in self.cells}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this grid from any other: the same ids may mean other places there."""
+        digest = hashlib.sha256(str(self.epsg).encode())
+        for cell in self.cells:
+            digest.update(f"{cell.grid_id}:{cell.bounds};".encode())
+        return digest.hexdigest()[:16]
 
     def cell(self, name: int | str) -> Cell:
         """Find a cell by its id or its text label.

@@ -15,7 +15,7 @@ from eo_tasks.local.services import Services
 from eo_tasks.plan import Plan, plan
 from eo_tasks.progress import Progress, read_progress
 from eo_tasks.settings import Settings, override_environment
-from eo_tasks.state.runs import Run
+from eo_tasks.state.runs import Run, RunState
 from eo_tasks.steps import take_inventory
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def run_locally(
     from eo_tasks.tasks.enqueue import make_run
 
     run = make_run(years, grid_ids)
-    _ = pipeline().source  # what it lacks is told before anything starts
+    _ = pipeline().source, pipeline().backends  # what it lacks is told before anything starts
     todo = plan(run.wanted, take_inventory(pipeline(), run.wanted))
     if todo.is_complete:
         return Finished(run, todo, None)
@@ -111,7 +111,8 @@ def _reconnect() -> None:
     celery.configure(celery.app, current_settings())
     context.reopen()
     ledger = context.ledger()
-    ledger.release_all()  # whoever held a unit died with the last Redis
+    ledger.release_all()  # whoever held a unit, or an order, died with the last Redis
+    context.orders().release_all()
     ledger.forget([*ledger.stuck_units(), *ledger.empty_units()])  # who runs this again wants it tried again
 
 
@@ -130,8 +131,22 @@ def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress
         if progress.is_settled:
             export_changed(begun, is_last=True)
             return progress
+        _check_not_halted(run)
         services.check()
         pause.wait(max(LOOK_S, REST * (monotonic() - begun)))
+
+
+def _check_not_halted(run: Run) -> None:
+    """Raise where the run waits for a person.
+
+    Raises:
+        PermanentError: The account has no credits, or cannot be used, or the budget is spent.
+    """
+    from eo_tasks.tasks.context import runs
+
+    kept = runs().get(run.id)
+    if kept is not None and kept.state is RunState.PAUSED and kept.note:
+        raise PermanentError(kept.note)
 
 
 @contextmanager

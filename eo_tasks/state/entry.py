@@ -12,6 +12,7 @@ class State(StrEnum):
 
     PENDING = "pending"
     ENQUEUED = "enqueued"
+    ORDERED = "ordered"
     STARTED = "started"
     RETRYING = "retrying"
     COMPLETED = "completed"
@@ -23,8 +24,8 @@ class State(StrEnum):
 
     @property
     def is_in_flight(self) -> bool:
-        """A message, a worker or a later time has the unit; these count against ``MAX_IN_FLIGHT``."""
-        return self in (State.ENQUEUED, State.STARTED, State.RETRYING)
+        """A message, an order, a worker or a later time has the unit; these count against ``MAX_IN_FLIGHT``."""
+        return self in (State.ENQUEUED, State.ORDERED, State.STARTED, State.RETRYING)
 
     @property
     def needs_a_person(self) -> bool:
@@ -104,7 +105,7 @@ class Limits:
         lease_s: A lease that is not renewed ends after this.
         max_attempts: Tries of a unit that fails for passing reasons.
         max_deaths: Workers a unit may take down before it is quarantined.
-        max_in_flight: Units of one stage that are enqueued, started or to be retried at once.
+        max_in_flight: Units of one stage that are enqueued, ordered, started or to be retried at once.
         grace_s: A message on its way is for a moment neither in a queue nor with a worker.
     """
 

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable
 from threading import Event, Lock, Thread
 from time import monotonic
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
 from eo_tasks.errors import LeaseLostError
 from eo_tasks.state.entry import Lease
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.orders import OrderLease, Orders
 from eo_tasks.units import Unit
 
 if sys.platform == "linux":
@@ -19,6 +21,7 @@ if sys.platform == "linux":
 log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
+L = TypeVar("L", Lease, OrderLease)
 
 
 def _now() -> float:
@@ -29,16 +32,16 @@ def _now() -> float:
 class Heartbeat:
     """Renews leases from one thread, which starts with the first of them and lasts as long as the process."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float] = _now) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, clock: Callable[[], float] = _now, orders: Orders | None = None) -> None:
+        self._ledger, self._orders = ledger, orders
         self._clock = clock
-        self._held: dict[Unit, Lease] = {}
-        self._renewed: dict[Unit, float] = {}
-        self._lost: set[Unit] = set()
+        self._held: dict[Unit | str, Lease | OrderLease] = {}
+        self._renewed: dict[Unit | str, float] = {}
+        self._lost: set[Unit | str] = set()
         self._lock, self._stop = Lock(), Event()
         self._thread: Thread | None = None
 
-    def take(self, ask: Callable[[], Lease | None]) -> Lease | None:
+    def take(self, ask: Callable[[], L | None]) -> L | None:
         """Ask for a lease, and renew it from now on; it is as old as the question."""
         asked = self._clock()
         lease = ask()
@@ -53,15 +56,15 @@ class Heartbeat:
                 self._thread.start()
         return lease
 
-    def drop(self, lease: Lease) -> None:
+    def drop(self, lease: Lease | OrderLease) -> None:
         """Renew it no more."""
         with self._lock:
             self._held.pop(lease.unit, None)
             self._renewed.pop(lease.unit, None)
             self._lost.discard(lease.unit)
 
-    def confirm(self, unit: Unit) -> None:
-        """Make sure that the unit is still this process's, before its output is published.
+    def confirm(self, unit: Unit | str) -> None:
+        """Make sure that the unit, or the order of this id, is still this process's, before its output is published.
 
         A lease that was renewed a moment ago holds, and nobody is asked. While Redis does not answer, the answer is
         yes: publishing is atomic, and what two make is the same.
@@ -91,19 +94,28 @@ class Heartbeat:
             for lease in held:
                 self._renew(lease)
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew(self, lease: Lease | OrderLease) -> None:
         try:
             asked = self._clock()
-            if self._ledger.renew(lease):
+            if self._prolong(lease):
                 with self._lock:
                     if lease.unit in self._held:
                         self._renewed[lease.unit] = asked
                 return
         except RedisError as error:  # a restart of Redis may be shorter than the lease
-            log.warning("lease not renewed", extra={"unit": lease.unit.id, "error": str(error)})
+            log.warning("lease not renewed", extra={"unit": _name(lease), "error": str(error)})
             return
         with self._lock:
             if self._held.get(lease.unit) is lease:  # it may have ended in the meantime
                 del self._held[lease.unit]
                 self._lost.add(lease.unit)
-                log.warning("lease lost", extra={"unit": lease.unit.id})
+                log.warning("lease lost", extra={"unit": _name(lease)})
+
+    def _prolong(self, lease: Lease | OrderLease) -> bool:
+        if isinstance(lease, Lease):
+            return self._ledger.renew(lease)
+        return self._orders is not None and self._orders.renew(lease)
+
+
+def _name(lease: Lease | OrderLease) -> str:
+    return lease.unit.id if isinstance(lease, Lease) else f"order {lease.unit}"

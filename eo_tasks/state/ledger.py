@@ -84,14 +84,19 @@ class Ledger(Lookups):
             sent += named_units(stage, found)
         return sent
 
-    def withdraw(self, units: Iterable[Unit], *, is_canceled: bool) -> int:
-        """Take back units that wait; canceled ones are taken from their workers too.
+    def withdraw(self, units: Iterable[Unit], *, is_canceled: bool, is_ordered: bool = False) -> int:
+        """Take back units that wait; canceled ones are taken from their orders and workers too.
+
+        Args:
+            units: Which.
+            is_canceled: Whether a person gave them up.
+            is_ordered: Whether they are taken from their orders in any case.
 
         Returns:
             How many will not run now.
         """
-        state = State.CANCELED if is_canceled else State.PENDING
-        return sum(int(self._call(self._withdraw, stage, state, *fields)) for stage, fields in batches(units))
+        state, flag = State.CANCELED if is_canceled else State.PENDING, int(is_ordered)
+        return sum(int(self._call(self._withdraw, stage, state, flag, *fields)) for stage, fields in batches(units))
 
     def forget(self, units: Iterable[Unit]) -> int:
         """Drop the entries of units that are not in flight, so that they are planned again."""
@@ -103,14 +108,20 @@ class Ledger(Lookups):
 
     # While a worker has it
 
-    def begin(self, unit: Unit, owner: str, worker: str) -> Lease | None:
+    def begin(self, unit: Unit, owner: str, worker: str, order_id: str = "") -> Lease | None:
         """Lease a unit and mark it as started.
+
+        Args:
+            unit: Which.
+            owner: Of the lease.
+            worker: Who has it, for people.
+            order_id: The order that has the unit, and makes it now; without one, an ordered unit is left alone.
 
         Returns:
             ``None`` if another worker holds it, it is done since it was sent, was withdrawn, or waits for a person or
             for a later time: a delivery to be dropped quietly.
         """
-        return self._lease(unit, owner, worker, only_fresh=False)
+        return self._lease(unit, owner, worker, order_id)
 
     def claim(self, unit: Unit, owner: str, worker: str) -> Lease | None:
         """Lease a unit whose message still waits, to work on it beside another one.
@@ -118,7 +129,7 @@ class Ledger(Lookups):
         Returns:
             ``None`` if it is not waiting any more, or ever took a worker down: such a unit is run alone.
         """
-        return self._lease(unit, owner, worker, only_fresh=True)
+        return self._lease(unit, owner, worker, "fresh")
 
     def renew(self, lease: Lease) -> bool:
         """Prolong a lease, or take it again that ended while Redis was away; ``False`` if another has the unit."""
@@ -145,7 +156,11 @@ class Ledger(Lookups):
 
     def release(self, lease: Lease) -> Closed | None:
         """Give a unit back unfinished and unblamed, as a worker does that is told to stop."""
-        return self._end(lease, State.RETRYING, due=self._clock(), max_attempts=1_000_000)
+        return self.put_off(lease, "", 0)
+
+    def put_off(self, lease: Lease, reason: str, delay_s: float) -> Closed | None:
+        """Put a unit back until ``delay_s`` from now, unblamed: nothing was tried."""
+        return self._end(lease, State.RETRYING, error=reason, due=self._clock() + delay_s, max_attempts=-1)
 
     def release_all(self) -> int:
         """Give back every started unit, unblamed; only for someone who knows that no worker lives."""
@@ -179,10 +194,10 @@ class Ledger(Lookups):
             number += int(self._call(self._restore, stage, period, *fields))
         return number
 
-    def _lease(self, unit: Unit, owner: str, worker: str, *, only_fresh: bool) -> Lease | None:
+    def _lease(self, unit: Unit, owner: str, worker: str, mode: str) -> Lease | None:
         limits = self.limits
         given = (unit.stage, unit.period, unit.grid_id, owner, worker)
-        begun = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, int(only_fresh))
+        begun = self._call(self._begin, *given, limits.lease_s, limits.max_deaths, *_DEATH, mode)
         return None if begun is None else Lease(unit, owner, int(begun[0]), str(begun[1]))
 
     def _end(

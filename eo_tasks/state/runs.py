@@ -45,6 +45,7 @@ class Run:
         created_at: When it was asked for, seconds since 1970.
         not_before: Outputs older than this count as missing: a fresh start; 0 for a run that resumes.
         since: When it came into its state.
+        note: Why, where nobody asked for it.
     """
 
     wanted: Wanted
@@ -52,6 +53,7 @@ class Run:
     not_before: float = 0
     state: RunState = RunState.ACTIVE
     since: float = 0
+    note: str = ""
 
     @property
     def id(self) -> str:
@@ -138,10 +140,10 @@ class Runs:
             self._recent = monotonic(), self.active()
         return self._recent[1]
 
-    def change(self, run: Run, state: RunState) -> bool:
+    def change(self, run: Run, state: RunState, note: str = "") -> bool:
         """Bring a run into another state; ``False`` if someone else changed it in between."""
         self._recent = None
-        changed = replace(run, state=state, since=time())
+        changed = replace(run, state=state, since=time(), note=note)
         return bool(self._exchange(keys=[STATES_KEY], args=[run.id, _state_record(run), _state_record(changed)]))
 
     def position(self, run: Run) -> Position:
@@ -179,9 +181,9 @@ class Runs:
             record = json.loads(text)
             wanted = Wanted(Ranges.of(read_ranges(record["grid_ids"])), tuple(record["years"]))
             self._wanted[run_id] = wanted
-        created_at, not_before, state, since = json.loads(state_record)
-        return Run(wanted, created_at, not_before, RunState(state), since)
+        created_at, not_before, state, since, *note = json.loads(state_record)
+        return Run(wanted, created_at, not_before, RunState(state), since, *note)
 
 
 def _state_record(run: Run) -> str:
-    return json.dumps([run.created_at, run.not_before, run.state, run.since])
+    return json.dumps([run.created_at, run.not_before, run.state, run.since, *([run.note] if run.note else [])])

@@ -8,9 +8,9 @@ for a person by fingerprint (``stuck``), and the list of hashes that an export s
 Every script takes the time as its first argument. A unit is given as stage, period and cell.
 """
 
-_COMMON = """
+COMMON = """
 local now = tonumber(ARGV[1])
-local IN_FLIGHT = {enqueued = true, started = true, retrying = true}
+local IN_FLIGHT = {enqueued = true, ordered = true, started = true, retrying = true}
 local STUCK = {failed = true, quarantined = true}
 local DONE = {completed = true, skipped = true}
 
@@ -82,7 +82,7 @@ end
 
 # now, stage, run, again?, forced?, (period, cell)… → number of units put on the run's list of ready units
 READY = (
-    _COMMON
+    COMMON
     + """
 local stage, run, again, forced = ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5] == '1'
 local number = 0
@@ -106,7 +106,7 @@ return number
 
 # now, stage, run, most, max in flight, grace → 'cell:period' of each unit that is now enqueued
 TAKE = (
-    _COMMON
+    COMMON
     + """
 local stage, run, most, limit, grace = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local room = math.min(most, limit - redis.call('ZCARD', 'eo-tasks:active:' .. stage))
@@ -128,7 +128,7 @@ return taken
 
 # now, stage, grace, max deaths, fingerprint and about of a death, (period, cell)… → 'cell:period' of each unit to send
 RESEND = (
-    _COMMON
+    COMMON
     + """
 local stage, grace, max_deaths, print, about = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[6]
 local sent = {}
@@ -136,7 +136,7 @@ for at = 7, #ARGV, 2 do
   local period, cell = ARGV[at], ARGV[at + 1]
   local entry = read(stage, period, cell)
   local state = entry[1]
-  local is_lost = state == 'enqueued' or state == 'started' or (state == 'retrying' and entry[6] <= now)
+  local is_lost = IN_FLIGHT[state] and (state ~= 'retrying' or entry[6] <= now)
   if is_lost and not is_leased(stage, period, cell) then
     if state == 'started' then entry[3] = entry[3] + 1 end
     if state ~= 'started' or not is_set_aside(stage, period, cell, entry, max_deaths, print, about) then
@@ -150,19 +150,24 @@ return sent
 """
 )
 
-# now, stage, period, cell, owner, worker, lease in s, max deaths, fingerprint and about of a death, only fresh?
+# now, stage, period, cell, owner, worker, lease in s, max deaths, fingerprint and about of a death, mode: '',
+# 'fresh' for a unit whose message waits, or the order that has it
 # → how many workers the unit took down and when it was begun, if it is now leased and started; else nothing
 BEGIN = (
-    _COMMON
+    COMMON
     + """
-local _, stage, period, cell, owner, worker, lease_s, max_deaths, print, about, only_fresh = unpack(ARGV)
+local _, stage, period, cell, owner, worker, lease_s, max_deaths, print, about, mode = unpack(ARGV)
 local lease = lease_of(stage, period, cell)
 local held = redis.call('GET', lease)
 local entry = read(stage, period, cell)
 if held then return held == owner and {entry[3], tostring(entry[5])} end
 local state = entry[1]
-if state ~= 'enqueued' and state ~= 'started' and (state ~= 'retrying' or entry[6] > now) then return false end
-if only_fresh == '1' and (state ~= 'enqueued' or entry[3] > 0) then return false end
+if mode ~= '' and mode ~= 'fresh' then
+  local unit = unit_id(stage, period, cell)
+  if state ~= 'ordered' or redis.call('HGET', 'eo-tasks:order-of', unit) ~= mode then return false end
+  entry[2] = entry[2] - 1 -- it was counted when it was ordered
+elseif state ~= 'enqueued' and state ~= 'started' and (state ~= 'retrying' or entry[6] > now) then return false
+elseif mode == 'fresh' and (state ~= 'enqueued' or entry[3] > 0) then return false end
 if state == 'started' then
   entry[3] = entry[3] + 1
   if is_set_aside(stage, period, cell, entry, max_deaths, print, about) then return false end
@@ -176,7 +181,7 @@ return {entry[3], tostring(entry[5])}
 
 # now, stage, period, cell, owner, when it began, lease in s → 1 if the lease is held
 RENEW = (
-    _COMMON
+    COMMON
     + """
 local _, stage, period, cell, owner, began, lease_s = unpack(ARGV)
 if not is_held(stage, period, cell, owner, began) then return 0 end
@@ -185,17 +190,20 @@ return 1
 """
 )
 
-# now, stage, period, cell, owner, when it began, state, error, fingerprint, about, due, max attempts, followers as JSON
+# now, stage, period, cell, owner, when it began, state, error, fingerprint, about, due,
+# max attempts or -1 for one that does not count, followers as JSON
 # → the state the unit is in now, and the period of each pair that is enqueued now; nothing if the lease was lost
 CLOSE = (
-    _COMMON
+    COMMON
     + """
 local _, stage, period, cell, owner, began, state, error, print, about, due, max_attempts, followers = unpack(ARGV)
 if not is_held(stage, period, cell, owner, began) then return false end
 redis.call('DEL', lease_of(stage, period, cell))
 local entry = read(stage, period, cell)
 entry[6], entry[8] = 0, error
-if state == 'retrying' and entry[2] >= tonumber(max_attempts) then state = 'failed' end
+if tonumber(max_attempts) < 0 then entry[2] = math.max(entry[2] - 1, 0) -- unblamed
+elseif state == 'retrying' and entry[2] >= tonumber(max_attempts) then state = 'failed' end
+if state ~= 'retrying' then redis.call('HDEL', 'eo-tasks:order-of', unit_id(stage, period, cell)) end
 if STUCK[state] then stick(stage, period, cell, entry, state, print, about)
 else
   unstick(entry, unit_id(stage, period, cell))
@@ -240,19 +248,20 @@ return answer
 """
 )
 
-# now, stage, 'pending' or 'canceled', (period, cell)… → number of units that will not run now
+# now, stage, 'pending' or 'canceled', also ordered ones?, (period, cell)… → number of units that will not run now
 WITHDRAW = (
-    _COMMON
+    COMMON
     + """
-local stage, is_cancel = ARGV[2], ARGV[3] == 'canceled'
+local stage, is_cancel, is_ordered = ARGV[2], ARGV[3] == 'canceled', ARGV[4] == '1'
 local number = 0
-for at = 4, #ARGV, 2 do
+for at = 5, #ARGV, 2 do
   local period, cell = ARGV[at], ARGV[at + 1]
   local entry = read(stage, period, cell)
   local state = entry[1]
   local is_waiting = state == 'pending' or state == 'enqueued' or state == 'retrying'
-  if is_waiting or (is_cancel and state == 'started') then
+  if is_waiting or (is_cancel and state == 'started') or ((is_cancel or is_ordered) and state == 'ordered') then
     redis.call('DEL', lease_of(stage, period, cell))
+    redis.call('HDEL', 'eo-tasks:order-of', unit_id(stage, period, cell))
     move(stage, period, cell, entry, is_cancel and 'canceled' or 'absent')
     number = number + 1
   end
@@ -263,7 +272,7 @@ return number
 
 # now, stage, (period, cell)… → number of entries dropped
 FORGET = (
-    _COMMON
+    COMMON
     + """
 local stage, number = ARGV[2], 0
 for at = 3, #ARGV, 2 do
@@ -281,7 +290,7 @@ return number
 
 # now, stage, period, 'skipped' or 'empty', cell… → number of units that were not known to be so
 ADOPT = (
-    _COMMON
+    COMMON
     + """
 local stage, period, state = ARGV[2], ARGV[3], ARGV[4]
 local number = 0
@@ -303,7 +312,7 @@ return number
 
 # now, stage, period, (cell, entry, fingerprint, about)… → number of units that had no entry and have this one now
 RESTORE = (
-    _COMMON
+    COMMON
     + """
 local stage, period = ARGV[2], ARGV[3]
 local number = 0

@@ -1,5 +1,6 @@
 """Downloading and storing composites."""
 
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,8 +10,8 @@ from eo_tasks.raster import Composite, PixelGrid, write_composite
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record
+from eo_tasks.steps.requests import cell_request, seasons
 from eo_tasks.steps.scratch import FETCH_PREFIX
-from eo_tasks.storage import Record
 
 
 def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
@@ -23,39 +24,63 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
     not_before = pipeline.not_before(grid_year.download)
     if pipeline.store.has_image(grid_year, not_before) or pipeline.staging.get(grid_year, not_before) is not None:
         return Outcome(True, {})
-    chosen = pipeline.settings
     cell = pipeline.grid.cell(grid_year.grid_id)
-    request = CompositeRequest.of(
-        cell,
-        grid_year.year,
-        bands=chosen.composite_bands,
-        months=chosen.composite_months,
-        masked_scl=chosen.masked_scl,
-        max_cloud_cover=chosen.max_cloud_cover,
-    )
     cog = pipeline.staging.cog(grid_year)
     cog.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cog.parent, prefix=FETCH_PREFIX) as scratch:
-        composite = pipeline.source.composite(request, Path(scratch))
-        record = stage(pipeline, cell, request, composite, Path(scratch) / cog.name)
-    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+    *some, most = seasons(pipeline.settings)
+    with TemporaryDirectory(dir=cog.parent, prefix=FETCH_PREFIX) as folder:
+        scratch = Path(folder)
+        for extra_months in some:
+            with suppress(EmptyCompositeError):
+                return _make(pipeline, cell, grid_year.year, extra_months, scratch)
+        return _make(pipeline, cell, grid_year.year, most, scratch)
 
 
-def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: Composite, aside: Path) -> Record:
-    """Check a composite, write it aside, and put it where the store takes it from; gives its record."""
+def _make(pipeline: Pipeline, cell: Cell, year: int, extra_months: int, scratch: Path) -> Outcome:
+    request = cell_request(pipeline.settings, cell, year, extra_months)
+    return stage(pipeline, cell, request, pipeline.source.composite(request, scratch), scratch)
+
+
+def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: Composite, scratch: Path) -> Outcome:
+    """Check a cell's composite, write it aside, and put it where the store takes it from.
+
+    Args:
+        pipeline: Where to.
+        cell: Whose composite.
+        request: That it was made by, for this cell or for a block.
+        composite: What the source gave.
+        scratch: A folder on the file system of the staging folder.
+
+    Raises:
+        RasterError: It lies on another pixel grid than the cell.
+        EmptyCompositeError: Too little of it is clear.
+    """
     grid_year = GridYear(cell.grid_id, request.year)
     if composite.pixels != PixelGrid.of(cell):
         raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {PixelGrid.of(cell)}.")
-    if not composite.valid.any():
-        raise EmptyCompositeError(f"{grid_year}: no clear observation in months {request.months}.")
+    _check_clear(pipeline, grid_year, request, composite)
+    aside = scratch / pipeline.staging.cog(grid_year).name
     write_composite(aside, composite)
     record = image_record(cell, request, composite, aside)
     pipeline.confirm(grid_year.download)
     cog = pipeline.staging.cog(grid_year)
+    cog.parent.mkdir(parents=True, exist_ok=True)
     cog.with_suffix(".json").unlink(missing_ok=True)  # an old record must not vouch for the new file
     aside.replace(cog)
     pipeline.staging.add(grid_year, record)
-    return record
+    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+
+
+def _check_clear(pipeline: Pipeline, grid_year: GridYear, request: CompositeRequest, composite: Composite) -> None:
+    months = f"months {request.months[0]}–{request.months[-1]}"
+    if not composite.valid.any():
+        raise EmptyCompositeError(f"{grid_year}: no clear observation in {months}.")
+    clear, least = float(composite.valid.mean()), pipeline.settings.min_clear
+    if clear < least:
+        raise EmptyCompositeError(
+            f"{grid_year}: {clear:.1%} of the pixels are clear in {months}, less than MIN_CLEAR={least:g}. Lower it, "
+            "or add months with EXTRA_MONTHS or COMPOSITE_MONTHS."
+        )
 
 
 def store(pipeline: Pipeline, grid_year: GridYear) -> Outcome:

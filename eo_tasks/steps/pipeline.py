@@ -6,17 +6,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eo_tasks.blocks import Blocks
 from eo_tasks.errors import GridError
 from eo_tasks.files import sha256
 from eo_tasks.grid import Grid
 from eo_tasks.grid_file import read_grid
-from eo_tasks.settings import Settings
-from eo_tasks.sources import Source, open_source
+from eo_tasks.settings import ImagerySource, Settings
+from eo_tasks.sources import Source, open_backends, open_source
 from eo_tasks.storage import WEIGHTS, Record, Staging, Store, open_store
 from eo_tasks.units import Unit
 
 if TYPE_CHECKING:
     from eo_tasks.btc.model import Model
+    from eo_tasks.sources.openeo.backend import Backend
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -66,8 +68,18 @@ class Pipeline:
 
     @cached_property
     def source(self) -> Source:
-        """The source of ``IMAGERY_SOURCE``."""
+        """The source of ``IMAGERY_SOURCE`` that makes a composite while one waits."""
         return open_source(self.settings)
+
+    @cached_property
+    def backends(self) -> Mapping[ImagerySource, "Backend"]:
+        """Those of ``IMAGERY_SOURCE`` that composites are ordered from, in order of preference."""
+        return open_backends(self.settings)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """The cells that are ordered together."""
+        return Blocks.of(self.grid.cells, self.settings.openeo_block_km)
 
     @cached_property
     def store(self) -> Store:

@@ -5,10 +5,12 @@ from functools import lru_cache
 from redis import Redis
 
 from eo_tasks.settings import current_settings
+from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.connection import connect
 from eo_tasks.state.entry import Limits
 from eo_tasks.state.heartbeat import Heartbeat
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.orders import Orders
 from eo_tasks.state.runs import Runs
 from eo_tasks.steps import Pipeline
 from eo_tasks.units import Unit
@@ -35,21 +37,36 @@ def broker_redis() -> Redis:
 @lru_cache(maxsize=1)
 def ledger() -> Ledger:
     """The ledger of units."""
-    settings = current_settings()
-    limits = Limits(settings.lease_s, settings.max_attempts, settings.max_deaths, settings.max_in_flight)
-    return Ledger(state_redis(), limits)
+    return Ledger(state_redis(), _limits())
+
+
+@lru_cache(maxsize=1)
+def orders() -> Orders:
+    """What is ordered from remote sources."""
+    return Orders(state_redis(), _limits())
+
+
+@lru_cache(maxsize=1)
+def accounts() -> Accounts:
+    """The accounts at remote sources."""
+    return Accounts(state_redis())
 
 
 @lru_cache(maxsize=1)
 def heartbeat() -> Heartbeat:
     """The thread that keeps this process's leases."""
-    return Heartbeat(ledger())
+    return Heartbeat(ledger(), orders=orders())
 
 
 @lru_cache(maxsize=1)
 def runs() -> Runs:
     """The runs."""
     return Runs(state_redis())
+
+
+def _limits() -> Limits:
+    settings = current_settings()
+    return Limits(settings.lease_s, settings.max_attempts, settings.max_deaths, settings.max_in_flight)
 
 
 def not_before(unit: Unit) -> float:
@@ -64,5 +81,5 @@ def reopen() -> None:
     for client in (state_redis, broker_redis):
         if client.cache_info().currsize:
             client().close()
-    for shared in (pipeline, state_redis, broker_redis, ledger, heartbeat, runs):
+    for shared in (pipeline, state_redis, broker_redis, ledger, orders, accounts, heartbeat, runs):
         shared.cache_clear()

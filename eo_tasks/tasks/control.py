@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.state.runs import Run, RunState
-from eo_tasks.tasks.context import ledger, runs
+from eo_tasks.tasks.context import accounts, ledger, runs
 from eo_tasks.tasks.send import dispatch
 from eo_tasks.units import Stage, Unit
 
@@ -24,13 +24,17 @@ def find_run(name: str) -> Run:
     return found[0]
 
 
-def pause(run: Run) -> int:
+def pause(run: Run, note: str = "") -> int:
     """Start nothing more of a run until it is resumed; what is at work ends, a composite that is made is stored.
+
+    Args:
+        run: Which.
+        note: Why, where nobody asked for it.
 
     Returns:
         How many units that waited in queues were taken back.
     """
-    return _halt(run, RunState.PAUSED)
+    return _halt(run, RunState.PAUSED, note)
 
 
 def stop(run: Run) -> int:
@@ -71,6 +75,9 @@ def retry(units: Iterable[Unit]) -> Retried:
     """Try units again that wait for a person or have no imagery; a run that had ended goes on with them."""
     by_run: dict[str, list[Unit]] = {}
     unwanted = []
+    units = list(units)
+    for unit in units:
+        accounts().set_tried(unit.id, 0)  # every source has another chance
     known = {run.id: run for run in sorted(runs().all(), key=_preference)}
     for unit in units:
         run_id = next((run.id for run in known.values() if run.wants(unit)), None)
@@ -95,10 +102,10 @@ def _preference(run: Run) -> tuple[bool, bool, float]:
     return run.state is RunState.CANCELED, run.state is not RunState.ACTIVE, -run.created_at
 
 
-def _halt(run: Run, state: RunState) -> int:
+def _halt(run: Run, state: RunState, note: str = "") -> int:
     if run.state.has_ended:
         raise PermanentError(f"Run {run.id} has ended ({run.state}) already.")
-    _change(run, state)
+    _change(run, state, note)
     others = runs().active()
     ready = [unit for stage in Stage for unit in ledger().ready_units(run.id, stage)]
     ledger().forget_ready(run.id)
@@ -116,6 +123,6 @@ def _halt(run: Run, state: RunState) -> int:
     return number
 
 
-def _change(run: Run, state: RunState) -> None:
-    if not runs().change(run, state):
+def _change(run: Run, state: RunState, note: str = "") -> None:
+    if not runs().change(run, state, note):
         raise PermanentError(f"Run {run.id} was changed by someone else in this moment; look at it and try again.")

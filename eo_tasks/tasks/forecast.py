@@ -11,12 +11,12 @@ from eo_tasks.settings import ImagerySource, OpenEOMode, Settings
 from eo_tasks.state.entry import State
 from eo_tasks.state.runs import Run
 from eo_tasks.tasks.context import ledger, pipeline
+from eo_tasks.tasks.ordering.budget import SYNCHRONOUS_CREDITS
 from eo_tasks.tasks.survey import survey
 from eo_tasks.units import Stage
 
 PART_CELLS = 500
 SAMPLE = 500  # records and entries that estimates are made of
-SYNCHRONOUS_CREDITS = 7.0  # the Copernicus Data Space charges a synchronous request flat; batch jobs by what they use
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore, Retry
 
-from eo_tasks.errors import EmptyCompositeError, EOTasksError, LeaseLostError, StorageFullError
+from eo_tasks.errors import EmptyCompositeError, EOTasksError, LeaseLostError, SourceBusyError, StorageFullError
 from eo_tasks.settings import current_settings
 from eo_tasks.state.entry import Followers, Lease, State
 from eo_tasks.state.ledger import Closed, Ledger
@@ -20,6 +20,7 @@ from eo_tasks.tasks.context import ledger as shared_ledger
 from eo_tasks.tasks.retries import policy_of
 from eo_tasks.units import Unit
 
+BUSY_S = 30.0  # when a source that is busy is asked again, if it does not say
 FULL_BYTES = 32_000_000  # a write that failed with no more room than this failed for the lack of it
 
 
@@ -90,6 +91,9 @@ def answer(unit: Unit, outcome: Outcome) -> dict[str, Any]:
 def failed(ledger: Ledger, lease: Lease, error: Exception) -> Exception:
     """Write down that a unit failed; gives what its task raises: a retry if the reason may pass, else the error."""
     if isinstance(error, LeaseLostError):
+        return _nothing()
+    if isinstance(error, SourceBusyError):  # nothing was tried
+        ledger.put_off(lease, describe(error), error.retry_after_s or BUSY_S)
         return _nothing()
     error = _explained(lease.unit, error)
     policy = policy_of(error)

@@ -1,22 +1,30 @@
 """The three stages as Celery tasks."""
 
+from functools import partial
 from typing import Any
 
 from celery import Task
+from celery.exceptions import Ignore
 
 from eo_tasks import steps
 from eo_tasks.celery import app
+from eo_tasks.errors import SourceBusyError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.state.entry import Followers, State
+from eo_tasks.steps import Outcome
 from eo_tasks.tasks.batch import infer_batch
 from eo_tasks.tasks.context import pipeline
+from eo_tasks.tasks.ordering.place import place, source_of
 from eo_tasks.tasks.send import pairs_completed_by, publish
 from eo_tasks.tasks.shell import UnitTask, perform
 
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.download")
 def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
-    """Make a grid-year's composite and stage it; the chain goes on with ``store``."""
+    """Make a grid-year's composite and stage it; the chain goes on with ``store``.
+
+    From a source that computes for minutes it is ordered, with the rest of its block: see ``tasks.ordering``.
+    """
     grid_year = GridYear(grid_id, year)
 
     def follow(state: State) -> Followers:
@@ -24,8 +32,23 @@ def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
             return Followers(then=grid_year.store)
         return Followers(empty=(grid_year.store, *(pair for _, pair in pairs_completed_by(grid_year))))
 
-    result, _ = perform(self, grid_year.download, lambda: steps.download(pipeline(), grid_year), follow)
+    source = source_of(grid_year.download)
+    if source in pipeline().backends:
+        if place(grid_year, source) is not None:
+            raise Ignore  # it is on order now; whoever fetches it goes on
+        step = partial(_stored_by_now, grid_year)
+    else:
+        step = partial(steps.download, pipeline(), grid_year)
+    result, _ = perform(self, grid_year.download, step, follow)
     return result
+
+
+def _stored_by_now(grid_year: GridYear) -> Outcome:
+    """What is not on order is here already."""
+    oldest = pipeline().not_before(grid_year.download)
+    if pipeline().store.has_image(grid_year, oldest) or pipeline().staging.get(grid_year, oldest) is not None:
+        return Outcome(True, {})
+    raise SourceBusyError(f"{grid_year}: is not on order yet", retry_after_s=1)
 
 
 @app.task(bind=True, base=UnitTask, name="eo_tasks.store")

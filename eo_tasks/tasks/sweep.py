@@ -8,7 +8,7 @@ from eo_tasks.celery import UNIT_QUEUES
 from eo_tasks.state.entry import Entry, State
 from eo_tasks.state.queues import queued_ids
 from eo_tasks.state.runs import Run
-from eo_tasks.tasks.context import broker_redis, ledger, runs, state_redis
+from eo_tasks.tasks.context import broker_redis, ledger, orders, runs, state_redis
 from eo_tasks.tasks.send import publish
 from eo_tasks.units import Stage, Unit
 
@@ -41,6 +41,8 @@ def _look_after(units: list[Unit], active: list[Run]) -> dict[str, int]:
     if waiting:
         ids = queued_ids(broker_redis(), UNIT_QUEUES)
         waiting = {unit for unit in waiting if unit.id in ids}
+    ordered = [unit for unit in free if entries[unit].state is State.ORDERED]
+    waiting |= orders().of(ordered).keys()
     if _redis_is_new():
         waiting |= {unit for unit in free if entries[unit].state is State.STARTED}
     gone = free - waiting

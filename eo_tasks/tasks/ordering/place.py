@@ -1,0 +1,69 @@
+"""Putting downloads on order, block by block."""
+
+import secrets
+from time import time
+
+from eo_tasks.grid import GridYear
+from eo_tasks.settings import ImagerySource, OpenEOMode
+from eo_tasks.state.order import Order
+from eo_tasks.steps.requests import request_recipe
+from eo_tasks.tasks.context import accounts, not_before, orders, pipeline, runs
+from eo_tasks.units import Unit
+
+
+def source_of(unit: Unit) -> ImagerySource:
+    """The source that a download is to come from: the first that can be used and has not failed for it."""
+    preferred = pipeline().settings.imagery_source
+    left = preferred[min(accounts().tried(unit.id), len(preferred) - 1) :]
+    return next((source for source in left if not is_out(source)), left[0])
+
+
+def is_out(source: ImagerySource) -> bool:
+    """Whether a source's account cannot be used for now."""
+    backend = pipeline().backends.get(source)
+    return backend is not None and accounts().standing(backend.account).out_until > time()
+
+
+def place(grid_year: GridYear, source: ImagerySource) -> Order | None:
+    """Put a download on order, together with all that is missing of its block.
+
+    Returns:
+        The order; ``None`` if the composite is there, or in someone's hands.
+    """
+    unit, backend = grid_year.download, pipeline().backends[source]
+    if not _is_missing(grid_year):
+        return None
+    cells = [cell_id for cell_id in _companions(grid_year) if _joins(GridYear(cell_id, grid_year.year), unit)]
+    wanting = [run for run in runs().recently_active() if run.wants(unit)]
+    order = Order(
+        id=secrets.token_hex(5),
+        source=str(source),
+        account=backend.account,
+        is_batch=backend.mode is OpenEOMode.BATCH,
+        year=grid_year.year,
+        cells=(grid_year.grid_id, *cells),
+        recipe=request_recipe(pipeline(), backend.collection),
+        run=wanting[0].id if wanting else "",
+        created_at=round(time(), 3),
+        not_before=not_before(unit),
+    )
+    return orders().join(order)
+
+
+def _companions(grid_year: GridYear) -> list[int]:
+    """Ids of the other cells of a cell's block."""
+    made = pipeline()
+    block = made.blocks.cells(made.blocks.name(made.grid.cell(grid_year.grid_id)))
+    return [cell.grid_id for cell in block if cell.grid_id != grid_year.grid_id]
+
+
+def _joins(other: GridYear, unit: Unit) -> bool:
+    """Whether another cell of the block is wanted, missing, and to come from the same source."""
+    if not any(run.wants(other.download) for run in runs().recently_active()):
+        return False
+    return _is_missing(other) and accounts().tried(other.download.id) == accounts().tried(unit.id)
+
+
+def _is_missing(grid_year: GridYear) -> bool:
+    oldest = not_before(grid_year.download)
+    return not pipeline().store.has_image(grid_year, oldest) and pipeline().staging.get(grid_year, oldest) is None
