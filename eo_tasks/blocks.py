@@ -85,10 +85,8 @@ def block_of(cell: Cell, origin: tuple[float, float], block_m: float) -> tuple[i
         block_m: Side of a block.
     """
     x, y = _centre(cell)
-    column, row = (
-        math.floor(round((place - start) / block_m, PLACES)) for place, start in zip((x, y), origin, strict=True)
-    )
-    return column, row
+    column, row = (x - origin[0]) / block_m, (y - origin[1]) / block_m
+    return math.floor(round(column, PLACES)), math.floor(round(row, PLACES))
 
 
 def union(cells: Iterable[Cell]) -> PixelGrid:
