@@ -5,17 +5,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eo_tasks.errors import AccountError, EOTasksError, TransientError
 from eo_tasks.grid import PIXEL_M, Cell
-from eo_tasks.raster import Origin, PixelGrid
+from eo_tasks.raster import PixelGrid
 from eo_tasks.settings import ImagerySource, OpenEOAuth
 from eo_tasks.sources.openeo.account import account_of, person_of
+from eo_tasks.sources.openeo.backend import Backend, disconnect
+from eo_tasks.sources.openeo.connection import quick_session
 from eo_tasks.sources.openeo.faults import translated
-from eo_tasks.sources.openeo.graph import SCL, composite_graph
+from eo_tasks.sources.openeo.graph import SCL
+from eo_tasks.sources.openeo.jobs import Jobs
 from eo_tasks.sources.openeo.login import Login
 from eo_tasks.sources.openeo.result import read_result
 from eo_tasks.sources.request import CompositeRequest
@@ -24,8 +28,7 @@ if TYPE_CHECKING:
     from eo_tasks.settings import Settings
 
 SIDE_PX = 10
-LONGEST_S = 300  # of a synchronous request at the Copernicus Data Space
-JOBS = 100  # looked at
+MOST_JOBS = 1000  # looked at
 PLACE = (14.5, 46.05)  # longitude and latitude of Ljubljana: Sentinel-2 sees it from several orbits
 
 
@@ -64,27 +67,42 @@ class Check:
             yield from self._findings(is_request_made)
         except TransientError as error:  # a worker would try again; here a person does
             raise type(error)(str(error).replace("It is tried again", "Try again")) from error
+        finally:
+            disconnect()
 
     def _findings(self, is_request_made: bool) -> Iterator[Finding]:
-        login = Login.from_settings(self.settings, self.source)
-        answer_s = self.settings.openeo_answer_s
+        backend = Backend.from_settings(self.settings, self.source)
+        login, answer_s = backend.login, backend.answer_s
         anyone = replace(login, method=OpenEOAuth.NONE)
-        with translated(login, "backend"), anyone.connection(answer_s=answer_s) as connection:
+        with (
+            quick_session(answer_s) as session,
+            translated(login, "backend"),
+            anyone.connection(session, answer_s) as connection,
+        ):
             yield _backend(login, connection)
-        with translated(login, "login"), login.connection(answer_s=answer_s) as connection:
+        with (
+            quick_session(answer_s) as session,
+            translated(login, "login"),
+            login.connection(session, answer_s) as connection,
+        ):
             with translated(login, "account"):
                 account = {} if login.method is OpenEOAuth.NONE else account_of(connection)
             yield Finding("account", _person(login, account))
             yield Finding("limits", self._limits())
             yield Finding("credits", _credits(connection, account))
-            with translated(login, f"collection {self._collection!r}"):
-                described = connection.describe_collection(self._collection)
+            with translated(login, f"collection {backend.collection!r}"):
+                described = connection.describe_collection(backend.collection)
             year = self._year(described)
             yield Finding("collection", self._bands(login, described) + f"; {_span(described)}")
-            with translated(login, "jobs"):
-                yield Finding("jobs", _jobs(login, connection))
+            capabilities = connection.capabilities()
+        with backend.connected() as jobs:  # as workers are
+            has_jobs = login.method is not OpenEOAuth.NONE and capabilities.supports_endpoint("/jobs")
+            yield Finding("jobs", _jobs(jobs) if has_jobs else "none: the backend has synchronous requests only")
             if is_request_made:
-                yield Finding("request", self._request(login, connection, self._asked(described, year)))
+                is_possible = capabilities.supports_endpoint("/result", method="POST")
+                asked = self._asked(described, year)
+                made = self._request(backend, jobs, asked) if is_possible else "not made: it has batch jobs only"
+                yield Finding("request", made)
 
     @property
     def _collection(self) -> str:
@@ -143,27 +161,21 @@ class Check:
             settings.max_cloud_cover,
         )
 
-    def _request(self, login: Login, connection: Any, asked: CompositeRequest) -> str:
-        if not connection.capabilities().supports_endpoint("/result", method="POST"):
-            return "not made: the backend has batch jobs only"
-        longest_s = min(self.settings.openeo_timeout_s, LONGEST_S)
+    def _request(self, backend: Backend, jobs: Jobs, asked: CompositeRequest) -> str:
         began = self.clock()
         with TemporaryDirectory(prefix="eo-tasks-") as folder:
             target = Path(folder) / "request.tiff"
             try:
-                with translated(login, "request"):
-                    graph = composite_graph(asked, self._collection)
-                    connection.download(graph, target, timeout=longest_s, validate=False)
+                details = jobs.compute(asked, target)
                 took_s, size = self.clock() - began, target.stat().st_size
-                made = read_result(
-                    target, asked, Origin(str(self.source), self._collection, details={"url": login.url})
-                )
+                made = read_result(target, asked, backend.origin(details))
             except EOTasksError as error:
                 raise type(error)(f"{asked.name}: {error}") from error
         clear = made.clear_count
         return (
             f"{asked.name}, months {asked.months[0]}–{asked.months[-1]}: {clear.shape[1]}×{clear.shape[0]} px in "
             f"{took_s:.1f} s, {size / 1000:.1f} kB; {clear.min()} to {clear.max()} clear observations"
+            + (f"; {details['credits']} credits" if "credits" in details else "")
         )
 
 
@@ -188,16 +200,13 @@ def _credits(connection: Any, account: Mapping[str, Any]) -> str:
     return f"{told}; plan {plan}" if plan else told
 
 
-def _jobs(login: Login, connection: Any) -> str:
-    if login.method is OpenEOAuth.NONE or not connection.capabilities().supports_endpoint("/jobs"):
-        return "none: the backend has synchronous requests only"
-    listed = connection.list_jobs(limit=JOBS)
+def _jobs(jobs: Jobs) -> str:
+    listed = list(islice(jobs.all(), MOST_JOBS + 1))
     if not listed:
         return "none yet"
-    counts = Counter(str(job.get("status", "unknown")) for job in listed)
-    is_more = any(link.rel == "next" for link in listed.links)
+    counts = Counter(str(job.status) for job in listed[:MOST_JOBS])
     several = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    return f"{len(listed)}{' and more' if is_more else ''}: {several}"
+    return f"{sum(counts.values())}{' and more' if len(listed) > MOST_JOBS else ''}: {several}"
 
 
 def _bands_of(described: Mapping[str, Any]) -> list[str]:

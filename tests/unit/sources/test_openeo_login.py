@@ -1,461 +1,156 @@
-"""What is asked of an openEO backend and what its answers mean; the backend is a function, not a server."""
+"""Which login is taken, what a provider's answers mean, and what becomes of refresh tokens."""
 
-import io
 import json
-import re
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+import stat
+from pathlib import Path
+from threading import Thread
 
-import numpy as np
 import pytest
 import requests
-import urllib3
-from affine import Affine
-from rasterio.io import MemoryFile
 
-from eo_tasks.errors import EmptyCompositeError, SettingsError, SourceError, SourceUnavailableError
-from eo_tasks.grid import Cell
-from eo_tasks.raster import Origin
-from eo_tasks.settings import Settings
-from eo_tasks.sources import open_source
-from eo_tasks.sources.openeo.graph import composite_graph
-from eo_tasks.sources.openeo.result import read_result
-from eo_tasks.sources.openeo.source import OFFSET_APPLIED, OpenEOSource
-from eo_tasks.sources.request import CompositeRequest
+from eo_tasks.errors import AccountError, SettingsError, SourceError, SourceUnavailableError
+from eo_tasks.settings import ImagerySource, OpenEOAuth, Settings
+from eo_tasks.sources.openeo.account import account_of
+from eo_tasks.sources.openeo.device import DeviceCode, log_in
+from eo_tasks.sources.openeo.faults import translated
+from eo_tasks.sources.openeo.login import Login
+from eo_tasks.sources.openeo.tokens import TokenFile
+from tests.unit.sources.pretended_backend import URL, Pretended
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio
-URL = "https://openeo.example"
-CDSE = "https://openeo.dataspace.copernicus.eu"
-BANDS = ("B02", "B03", "B04")
-EPSG = 32633
-CELL = Cell(5, EPSG, (500_003, 5_149_981, 500_028, 5_149_999))  # snaps to 3 × 2 pixels
-REQUEST = CompositeRequest.of(CELL, 2023, BANDS, (4, 5, 6, 7, 8, 9), (3, 8, 9, 10, 11))
-ENDPOINTS = {
-    "/credentials/basic": "GET",
-    "/credentials/oidc": "GET",
-    "/result": "POST",
-    "/jobs": "POST",
-    "/jobs/{job_id}": "GET",
-    "/jobs/{job_id}/results": "POST",
-    "/jobs/{job_id}/logs": "GET",
-}
-Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]] | Exception
-
-
-def geotiff(bands=((100, 200, 300), (40, 50, 60)), count=((1, 2, 3), (4, 5, 6)), **changes) -> bytes:
-    """A backend's file on the cell's grid: three bands of the same values, then the counts."""
-    image = np.array([bands] * 3 + [count], changes.pop("dtype", np.uint16))
-    names = changes.pop("names", None)
-    shape = {"height": image.shape[1], "width": image.shape[2], "count": len(image), "dtype": image.dtype}
-    profile = {"crs": f"EPSG:{EPSG}", "transform": Affine(10, 0, 500_000, 0, -10, 5_150_000), **shape, **changes}
-    with MemoryFile() as memory:
-        with memory.open(driver="GTiff", **profile) as sink:
-            sink.write(image[: profile["count"]])
-            if names:
-                sink.descriptions = names
-        return bytes(memory.read())
-
-
-class Backend:
-    """Answers requests of every ``requests.Session``; knows one login and one batch job."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer | Callable[[], Answer]] = {
-            "GET /": (200, {"api_version": "1.2.0", "endpoints": endpoints(), "backend_version": "1"}),
-            "GET /.well-known/openeo": (404, {"code": "NotFound", "message": "no"}),
-            "GET /credentials/basic": (200, {"access_token": "token"}),
-            "GET /credentials/oidc": (200, {"providers": [{"id": "main", "issuer": f"{URL}/oidc", "title": "Main"}]}),
-            "GET /oidc/.well-known/openid-configuration": (
-                200,
-                {"issuer": f"{URL}/oidc", "token_endpoint": f"{URL}/oidc/token"},
-            ),
-            "POST /oidc/token": (200, {"access_token": "token", "token_type": "Bearer"}),
-            "POST /result": (200, geotiff()),
-            "POST /jobs": (201, b"", {"OpenEO-Identifier": "j-77"}),
-            "POST /jobs/j-77/results": (202, b""),
-            "GET /jobs/j-77": (200, {"id": "j-77", "status": "finished"}),
-            "GET /jobs/j-77/results": (200, {"assets": {"openEO.tif": asset()}}),
-            "HEAD /files/openEO.tif": (200, b""),
-            "GET /files/openEO.tif": (200, geotiff()),
-            "GET /jobs/j-77/logs": (200, {"logs": []}),
-            "DELETE /jobs/j-77": (204, b""),
-            "DELETE /jobs/j-77/results": (204, b""),
-            "GET /collections/SENTINEL2_L2A": (200, {"id": "SENTINEL2_L2A", "cube:dimensions": {}}),
-        }
-        self.asked: list[str] = []
-        self.bodies: dict[str, Any] = {}
-
-    def send(self, adapter: Any, request: requests.PreparedRequest, **_: Any) -> requests.Response:
-        path = re.sub(r"^https://[^/]+", "", str(request.url)).partition("?")[0] or "/"
-        key = f"{request.method} {path}"
-        self.asked.append(key)
-        if request.body and request.headers["Content-Type"] == "application/json":
-            self.bodies[key] = json.loads(request.body)
-        answer = self.answers[key]
-        answer = answer() if callable(answer) else answer
-        if isinstance(answer, Exception):
-            raise answer
-        status, body, *headers = answer
-        response = requests.Response()
-        response.status_code, response.url, response.request = status, str(request.url), request
-        response.reason = "said so"
-        response.headers.update(*headers)
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        response.raw = urllib3.HTTPResponse(io.BytesIO(content), status=status, preload_content=False)
-        return response
-
-
-def endpoints() -> list[dict[str, Any]]:
-    return [{"path": path, "methods": [method]} for path, method in ENDPOINTS.items()]
-
-
-def asset(name="openEO.tif") -> dict[str, Any]:
-    return {"href": f"{URL}/files/{name}?signature=hush", "type": "image/tiff; application=geotiff"}
-
-
-def refusal(status: int, code: str, message: str = "the server's words") -> Answer:
-    return status, {"code": code, "message": message}
+CLIENT = {"auth_client_id": "robot", "auth_client_secret": "sesame"}
+USER = {"username": "ana", "password": "open sesame"}
+GIVEN = {"auth_client_id": "robot", "auth_refresh_token": "hush-given"}
+ISSUER = f"{URL}/oidc"
 
 
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Backend:
-    made = Backend()
+def backend(monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    made = Pretended()
     monkeypatch.setattr(
-        requests.adapters.HTTPAdapter, "send", lambda self, request, **rest: made.send(self, request, **rest)
+        requests.adapters.HTTPAdapter, "send", lambda self, request, *_, **options: made.send(self, request, **options)
     )
     return made
 
 
-def source(mode="synchronous", **changes) -> OpenEOSource:
-    values = {
-        "imagery_source": "openeo",
-        "openeo_url": URL,
-        "openeo_mode": mode,
-        "openeo_auth_method": "basic",
-        "openeo_username": "ana",
-        "openeo_password": "sesame",
-    }
-    opened = open_source(Settings(_env_file=None, **{**values, **changes}))
-    assert isinstance(opened, OpenEOSource)
-    return replace(opened, sleep=lambda _: None)
+@pytest.fixture
+def tokens(tmp_path: Path) -> TokenFile:
+    return TokenFile(tmp_path / "kept" / "tokens.json")
 
 
-# The process graph
+def login(tmp_path: Path, source: ImagerySource = ImagerySource.OPENEO, **values: str) -> Login:
+    named = {f"{source}_{name}": value for name, value in {"url": URL, **values}.items()}
+    settings = Settings(_env_file=None, openeo_token_file=tmp_path / "kept" / "tokens.json", **named)
+    return Login.from_settings(settings, source)
 
 
-def test_the_graph_asks_for_the_season_on_the_snapped_grid_of_the_cell():
-    load = composite_graph(REQUEST, "SENTINEL2_L2A")["bands"]["arguments"]
-    assert load["spatial_extent"] == {
-        "west": 500_000, "south": 5_149_980, "east": 500_030, "north": 5_150_000, "crs": EPSG
-    }  # fmt: skip
-    assert load["temporal_extent"] == ["2023-04-01", "2023-10-01"]
-    assert load["bands"] == ["B02", "B03", "B04"]
-    assert "properties" not in load
+def user_of(opened: Login) -> str:
+    """Log in, and give who that is."""
+    with translated(opened, "login"), opened.connection() as connection:
+        return str(account_of(connection)["user_id"])
 
 
-def test_the_season_of_a_december_ends_with_the_year():
-    december = replace(REQUEST, months=(11, 12))
-    assert composite_graph(december, "S2")["classes"]["arguments"]["temporal_extent"] == ["2023-11-01", "2024-01-01"]
-
-
-def test_the_graph_masks_the_classes_no_data_and_what_is_no_class():
-    steps = composite_graph(REQUEST, "S2")["unclear"]["arguments"]["reducer"]["process_graph"]
-    assert [step["arguments"]["y"] for step in steps.values() if step["process_id"] == "eq"] == [0, 3, 8, 9, 10, 11]
-    assert steps["is_no_class"]["arguments"] == {"x": {"from_node": "scl"}, "y": 11}
-    joined = [step for step in steps.values() if step["process_id"] == "or"]
-    assert len(joined) == 6
-    assert [name for name, step in steps.items() if step.get("result")] == ["or_is_no_class"]
-
-
-def test_every_node_of_the_graph_is_used_and_one_is_the_result():
-    graph = composite_graph(REQUEST, "S2")
-    used = set(re.findall(r"'from_node': '(\w+)'", str(graph)))
-    assert set(graph) - used == {"file"}
-    assert graph["file"]["arguments"] == {"data": {"from_node": "grid"}, "format": "GTiff"}
-    assert graph["grid"]["arguments"]["projection"] == EPSG
-
-
-def test_a_limit_of_cloud_cover_is_asked_of_both_loads():
-    graph = composite_graph(replace(REQUEST, max_cloud_cover=30), "S2")
-    for load in ("classes", "bands"):
-        limit = graph[load]["arguments"]["properties"]["eo:cloud_cover"]["process_graph"]["limit"]
-        assert (limit["process_id"], limit["arguments"]["y"]) == ("lte", 30)
-
-
-# The result
-
-
-def read(tmp_path, content: bytes, url=URL):
-    (tmp_path / "result.tiff").write_bytes(content)
-    return read_result(tmp_path / "result.tiff", REQUEST, Origin("openeo", "S2", details={"url": url}))
-
-
-def test_a_result_becomes_the_composite_that_was_asked_for(tmp_path):
-    made = read(tmp_path, geotiff())
-    assert made.dn.tolist() == [[[100, 200, 300], [40, 50, 60]]] * 3
-    assert made.clear_count.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert (made.pixels, made.bands, made.dn.dtype) == (REQUEST.pixels, BANDS, np.uint16)
+# Which login
 
 
 @pytest.mark.parametrize(
-    ("nodata", "dtype"), [(0, np.uint16), (65535, np.uint16), (-32768, np.int16), (np.nan, np.float32)]
+    ("values", "method"),
+    [
+        (CLIENT | USER | GIVEN, "client_credentials"),
+        (USER | {"auth_client_id": "robot"}, "basic"),
+        (USER | GIVEN, "basic"),
+        (GIVEN, "refresh_token"),
+        ({"auth_method": "none"}, "none"),
+        (CLIENT | GIVEN | {"auth_method": "refresh_token"}, "refresh_token"),
+    ],
 )
-def test_nodata_is_what_the_file_says(tmp_path, nodata, dtype):
-    made = read(
-        tmp_path, geotiff(((nodata, 200, 300), (40, 50, 60)), ((0, 2, 3), (4, 5, 6)), nodata=nodata, dtype=dtype)
+def test_the_first_that_is_set_is_taken_unless_a_method_is_named(tmp_path, values, method):
+    assert login(tmp_path, **values).method == method
+
+
+def test_a_kept_token_is_taken_where_nothing_is_set(tmp_path, tokens):
+    tokens.put(ISSUER, "people", "hush")
+    for values in ({}, {"auth_method": "refresh_token"}):
+        assert login(tmp_path, **values).method is OpenEOAuth.REFRESH_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("source", "command"), [("openeo", "eo-tasks login"), ("openeo2", "eo-tasks login --source openeo2")]
+)
+def test_no_login_is_told_with_the_variables_of_that_backend(tmp_path, source, command):
+    prefix = source.upper()
+    with pytest.raises(SettingsError) as caught:
+        login(tmp_path, ImagerySource(source))
+    assert str(caught.value) == (
+        f"No login for the openEO backend {URL}: set {prefix}_AUTH_CLIENT_ID and {prefix}_AUTH_CLIENT_SECRET (or "
+        f"{prefix}_USERNAME and {prefix}_PASSWORD, or {prefix}_AUTH_REFRESH_TOKEN), or run: {command}. Free accounts: "
+        "https://dataspace.copernicus.eu."
     )
-    assert made.dn[0].tolist() == [[0, 200, 300], [40, 50, 60]]
-    assert made.clear_count[0].tolist() == [0, 2, 3]
-
-
-def test_a_pixel_without_a_clear_observation_is_nodata(tmp_path):
-    made = read(tmp_path, geotiff(((7, 200, 300), (40, 50, 60)), ((0, 2, 3), (4, 5, 6))))
-    assert made.dn[:, 0, 0].tolist() == [0, 0, 0]
-
-
-def test_dark_valid_pixels_are_not_stored_as_nodata(tmp_path):
-    assert read(tmp_path, geotiff(((-30, 200, 300), (40, 50, 60)), dtype=np.int16)).dn[0, 0, 0] == 1
-
-
-def test_bands_are_taken_by_their_names_where_the_file_has_names(tmp_path):
-    made = read(tmp_path, geotiff(names=("B04", "clear_count", "B03", "B02")))
-    assert made.clear_count.tolist() == [[100, 200, 300], [40, 50, 60]]
-    assert made.dn[0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize(
-    ("changes", "held"),
+    ("method", "missing", "remedy"),
     [
-        ({"count": 3}, "3 without names"),
-        ({"names": ("B02", "B03", "B08", "clear_count")}, "B02, B03, B08, clear_count"),
+        ("client_credentials", "AUTH_CLIENT_ID and {0}_AUTH_CLIENT_SECRET", "Set them .*choose another"),
+        ("basic", "USERNAME and {0}_PASSWORD", "Set them .*choose another"),
+        ("refresh_token", "AUTH_REFRESH_TOKEN", "Set it .*or run: eo-tasks login"),
     ],
 )
-def test_other_bands_than_asked_for_are_refused(tmp_path, changes, held):
-    content = geotiff(**changes) if "names" in changes else without_count()
-    with pytest.raises(
-        SourceError, match=rf"has bands {held}, not B02, B03, B04, clear_count\. Check OPENEO_COLLECTION"
-    ):
-        read(tmp_path, content)
+@pytest.mark.parametrize("source", ["openeo", "openeo2"])
+def test_missing_login_settings_are_named(tmp_path, method, missing, remedy, source):
+    prefix = source.upper()
+    message = rf"^{prefix}_AUTH_METHOD={method} needs {prefix}_{missing.format(prefix)}\. {remedy}"
+    with pytest.raises(SettingsError, match=message):
+        login(tmp_path, ImagerySource(source), auth_method=method)
 
 
-def without_count() -> bytes:
-    with MemoryFile(geotiff()) as memory, memory.open() as whole, MemoryFile() as cut:
-        with cut.open(**{**whole.profile, "count": 3}) as sink:
-            sink.write(whole.read([1, 2, 3]))
-        return bytes(cut.read())
+def test_a_second_backend_without_an_address_is_told():
+    with pytest.raises(SettingsError, match=r"^IMAGERY_SOURCE=openeo2 needs OPENEO2_URL\. Set it"):
+        Login.from_settings(Settings(_env_file=None), ImagerySource.OPENEO2)
 
 
-def test_a_file_grown_by_whole_pixels_is_cut_to_the_cell(tmp_path):
-    wide = np.arange(1, 21).reshape(4, 5)
-    grown = Affine(10, 0, 499_990, 0, -10, 5_150_010)
-    made = read(tmp_path, geotiff(wide, wide, transform=grown))
-    assert made.dn[0].tolist() == wide[1:3, 1:4].tolist()
+def test_a_login_never_shows_its_secrets(tmp_path):
+    for values in (CLIENT, USER, GIVEN):
+        opened = login(tmp_path, **values)
+        shown = repr(opened) + str(opened) + opened.described
+        assert "sesame" not in shown
+        assert "hush" not in shown
+        assert "********" in opened.without_secrets(f"{values}")
+
+
+# Logging in
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"transform": Affine(10, 0, 500_004, 0, -10, 5_150_000)},
-        {"transform": Affine(10, 0, 500_010, 0, -10, 5_150_000)},
-        {"transform": Affine(20, 0, 500_000, 0, -20, 5_150_000)},
-        {"crs": "EPSG:32634"},
-    ],
-    ids=["moved by 4 m", "one column short", "20 m", "another zone"],
+    ("values", "user"), [(CLIENT, "robot"), (USER, "tester"), (GIVEN, "ana")], ids=["client", "user", "token"]
 )
-def test_another_pixel_grid_is_refused(tmp_path, changes):
-    with pytest.raises(
-        SourceError, match=r"lies on EPSG:\d+, 3×2 px of \d+ m .* does not hold the cell's EPSG:32633, 3×2"
-    ):
-        read(tmp_path, geotiff(**changes))
+def test_every_login_logs_in(backend, tmp_path, values, user):
+    backend.provider.fresh.add("hush-given")
+    assert user_of(login(tmp_path, **values)) == user
 
 
-@pytest.mark.parametrize("kept", [0, 300])
-def test_a_broken_transfer_is_fetched_again(tmp_path, kept):
-    with pytest.raises(SourceUnavailableError, match=rf"broke on its way \({kept} bytes\)"):
-        read(tmp_path, geotiff()[:kept])
+@pytest.mark.parametrize("values", [CLIENT, GIVEN], ids=["client", "token"])
+def test_access_that_expires_is_renewed_unseen(backend, tmp_path, values):
+    backend.provider.fresh.add("hush-given")
+    with login(tmp_path, **values).connection() as connection:
+        for _ in range(3):  # a rotated token is good once, so that each renewal needs the one before
+            backend.provider.expire()
+            assert account_of(connection)["user_id"]
 
 
-def test_a_result_without_a_clear_pixel_is_an_empty_composite(tmp_path):
-    with pytest.raises(EmptyCompositeError, match="COMPOSITE_MONTHS"):
-        read(tmp_path, geotiff(count=((0, 0, 0), (0, 0, 0))))
+@pytest.mark.parametrize("answer", [requests.ConnectionError("sesame"), (503, b"later")], ids=["silent", "busy"])
+def test_a_provider_that_is_down_while_access_is_renewed_means_later(backend, tmp_path, answer):
+    opened = login(tmp_path, **CLIENT)
+    with opened.connection() as connection:
+        backend.provider.expire()
+        backend.answers["POST /oidc/token"] = answer
+        with pytest.raises(SourceUnavailableError, match="openEO account at"), translated(opened, "account"):
+            account_of(connection)
 
 
-# Requests and jobs
-
-
-def test_a_synchronous_request_gives_a_composite_and_leaves_no_file(backend, tmp_path):
-    made = source().composite(REQUEST, tmp_path / "scratch")
-    assert made.clear_count.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert (made.origin.source, made.origin.collection) == ("openeo", "SENTINEL2_L2A")
-    assert made.origin.details == {"url": URL, "mode": "synchronous"}
-    assert not list((tmp_path / "scratch").iterdir())
-    assert backend.bodies["POST /result"]["process"]["process_graph"] == composite_graph(REQUEST, "SENTINEL2_L2A")
-
-
-def test_a_batch_job_carries_the_unit_id_as_its_title(backend, tmp_path):
-    states = iter(["queued", "running", "finished"])
-    backend.answers["GET /jobs/j-77"] = lambda: (200, {"status": next(states)})
-    made = source("batch").composite(REQUEST, tmp_path)
-    assert backend.bodies["POST /jobs"]["title"] == "download_5_2023"
-    assert made.origin.details == {"url": URL, "mode": "batch", "job_id": "j-77"}
-    assert backend.asked.count("GET /jobs/j-77") == 3
-    assert "POST /result" not in backend.asked
-
-
-def test_what_a_batch_job_did_cost_is_recorded(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "finished", "costs": 2.5})
-    assert source("batch").composite(REQUEST, tmp_path).origin.details["credits"] == "2.5"
-
-
-def test_the_offset_is_recorded_as_applied_where_the_backend_documents_it(backend, tmp_path):
-    assert source(openeo_url=CDSE).composite(REQUEST, tmp_path).origin.offset == OFFSET_APPLIED
-    assert source().composite(REQUEST, tmp_path).origin.offset == "left to the backend: openEO does not tell"
-
-
-SERVER_SAYS = [
-    (refusal(401, "AuthenticationRequired"), SourceError, r"login was refused .*Check OPENEO_AUTH_METHOD"),
-    (refusal(403, "CollectionNotAllowed"), SourceError, r"login was refused .*Check OPENEO_AUTH_METHOD"),
-    (refusal(402, "PaymentRequired"), SourceError, r"credits exhausted .*Top up the account"),
-    (refusal(404, "CollectionNotFound"), SourceError, r"Check OPENEO_URL and OPENEO_COLLECTION"),
-    (refusal(400, "ProcessUnsupported"), SourceError, r"\[400\] ProcessUnsupported: the server's words"),
-    (refusal(429, "TooManyRequests"), SourceUnavailableError, r"busy .*tried again"),
-    (refusal(502, "BadGateway"), SourceUnavailableError, r"busy .*tried again"),
-    ((503, b"<html>down for maintenance</html>"), SourceUnavailableError, r"busy .*tried again"),
-    (refusal(504, "GatewayTimeout"), SourceUnavailableError, r"busy .*tried again"),
-    (refusal(400, "NoDataAvailable"), EmptyCompositeError, r"no observation .*COMPOSITE_MONTHS.* months 4–9\."),
-    (requests.ConnectionError("refused sesame"), SourceUnavailableError, r"no answer \(ConnectionError\)"),
-    (requests.ReadTimeout("slow"), SourceUnavailableError, r"no answer \(ReadTimeout\)"),
-    (requests.exceptions.RetryError("often"), SourceUnavailableError, r"no answer \(RetryError\)"),
-]
-
-
-@pytest.mark.parametrize("step", ["POST /result", "POST /jobs", "GET /jobs/j-77/results", "GET /files/openEO.tif"])
-@pytest.mark.parametrize(("answer", "kind", "message"), SERVER_SAYS, ids=lambda value: str(value)[:40])
-def test_every_refusal_is_told_with_cell_year_and_what_to_do(backend, tmp_path, step, answer, kind, message):
-    backend.answers[step] = answer
-    opened = source("synchronous" if step == "POST /result" else "batch")
-    with pytest.raises(kind, match=rf"^Cell 5, 2023: .*{message}") as caught:
-        opened.composite(REQUEST, tmp_path)
-    assert type(caught.value) is kind
-    for secret in ("sesame", "hush", "token"):
-        assert secret not in str(caught.value)
-
-
-def test_a_refused_password_is_told_without_it(backend, tmp_path):
-    backend.answers["GET /credentials/basic"] = refusal(401, "CredentialsInvalid", "sesame is wrong for ana")
-    with pytest.raises(SourceError, match=r"openEO login at https://openeo.example: the login was refused") as caught:
-        source().composite(REQUEST, tmp_path)
-    assert "sesame" not in str(caught.value)
-
-
-def test_no_data_of_an_unknown_collection_names_the_setting(backend, tmp_path):
-    backend.answers["POST /result"] = refusal(400, "NoDataAvailable")
-    backend.answers["GET /collections/SENTINEL2_L2A"] = refusal(404, "CollectionNotFound")
-    with pytest.raises(SourceError, match=r"openEO collection 'SENTINEL2_L2A' at .*Check OPENEO_URL and OPENEO_COLL"):
-        source().composite(REQUEST, tmp_path)
-
-
-def test_a_full_queue_means_later_and_the_job_is_deleted(backend, tmp_path):
-    backend.answers["POST /jobs/j-77/results"] = refusal(400, "ConcurrentJobLimit")
-    with pytest.raises(SourceUnavailableError, match=r"start of job j-77 .*ConcurrentJobLimit"):
-        source("batch").composite(REQUEST, tmp_path)
-    assert "DELETE /jobs/j-77" in backend.asked
-
-
-def test_a_failed_job_is_told_with_its_id_and_last_log_line(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "error"})
-    lines = [{"id": str(n), "level": "error", "message": text} for n, text in enumerate(["first", "out of memory"])]
-    backend.answers["GET /jobs/j-77/logs"] = (200, {"logs": lines})
-    with pytest.raises(
-        SourceError, match=r"^Cell 5, 2023: openEO job j-77 at \S+ failed: out of memory\. Read its log"
-    ):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-def test_a_failed_job_without_a_log_is_told(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "error"})
-    with pytest.raises(SourceError, match=r"job j-77 at \S+ failed: its log is empty"):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-def test_a_failed_job_that_found_no_data_is_an_empty_composite(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "error"})
-    line = {"id": "1", "level": "error", "message": "NoDataAvailable: There is no data available"}
-    backend.answers["GET /jobs/j-77/logs"] = (200, {"logs": [line]})
-    with pytest.raises(EmptyCompositeError, match=r"openEO job j-77"):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-def test_a_canceled_job_is_told(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "canceled"})
-    with pytest.raises(SourceError, match=r"openEO job j-77 at \S+ was canceled there"):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-def test_a_job_that_takes_too_long_is_stopped(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = (200, {"status": "running"})
-    clock = iter(range(0, 10_000, 20))
-    slow = replace(source("batch", openeo_timeout_s=60), clock=lambda: next(clock))
-    with pytest.raises(SourceUnavailableError, match=r"job j-77 at \S+ is running after 60 s and was stopped"):
-        slow.composite(REQUEST, tmp_path)
-    assert "DELETE /jobs/j-77/results" in backend.asked
-
-
-def test_a_lost_poll_does_not_lose_the_job(backend, tmp_path):
-    answers: list[Answer] = [requests.ConnectionError(), refusal(502, "BadGateway"), (200, {"status": "finished"})]
-    backend.answers["GET /jobs/j-77"] = lambda: answers.pop(0)
-    assert source("batch").composite(REQUEST, tmp_path).clear_count.any()
-
-
-def test_a_job_out_of_reach_means_later(backend, tmp_path):
-    backend.answers["GET /jobs/j-77"] = requests.ConnectionError()
-    with pytest.raises(SourceUnavailableError, match=r"job j-77 at \S+: no answer"):
-        source("batch").composite(REQUEST, tmp_path)
-    assert backend.asked.count("GET /jobs/j-77") == 5
-
-
-def test_a_finished_job_without_files_is_computed_again(backend, tmp_path):
-    backend.answers["GET /jobs/j-77/results"] = (200, {"assets": {}})
-    with pytest.raises(SourceUnavailableError, match=r"job j-77 at \S+ finished without a file \(0 assets\)"):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-def test_several_files_of_a_job_are_refused(backend, tmp_path):
-    backend.answers["GET /jobs/j-77/results"] = (200, {"assets": {"a.tif": asset("a.tif"), "b.tif": asset("b.tif")}})
-    with pytest.raises(SourceError, match=r"made several files \(a.tif, b.tif\)"):
-        source("batch").composite(REQUEST, tmp_path)
-
-
-# Logins
-
-
-CLIENT = {
-    "openeo_auth_method": "client_credentials",
-    "openeo_auth_client_id": "robot",
-    "openeo_auth_client_secret": "sesame",
-}
-REFRESH = {
-    "openeo_auth_method": "refresh_token",
-    "openeo_auth_client_id": "robot",
-    "openeo_auth_refresh_token": "sesame",
-}
-
-
-@pytest.mark.parametrize("login", [CLIENT, REFRESH, {"openeo_auth_method": "none"}], ids=["client", "refresh", "none"])
-def test_every_login_method_gives_a_composite(backend, tmp_path, login):
-    made = source(**login).composite(REQUEST, tmp_path)
-    assert made.clear_count.any()
-    assert ("POST /oidc/token" in backend.asked) == (login["openeo_auth_method"] != "none")
-
-
-@pytest.mark.parametrize("login", [CLIENT, REFRESH], ids=["client", "refresh"])
-def test_a_refused_client_is_told_without_its_secret(backend, tmp_path, login):
+def test_a_refused_client_is_told_without_its_secret(backend, tmp_path):
     backend.answers["POST /oidc/token"] = (401, {"error": "invalid_client", "echo": "sesame"})
-    with pytest.raises(
-        SourceError, match=r"openEO login at https://openeo.example: refused .*OPENEO_AUTH_CLIENT_ID"
-    ) as caught:
-        source(**login).composite(REQUEST, tmp_path)
+    with pytest.raises(SourceError, match=rf"openEO login at {URL}: .*invalid_client.*OPENEO_AUTH_CLIENT_ID") as caught:
+        user_of(login(tmp_path, **CLIENT))
     assert "sesame" not in str(caught.value)
 
 
@@ -464,32 +159,244 @@ def test_a_refused_client_is_told_without_its_secret(backend, tmp_path, login):
     [
         ("POST /oidc/token", (503, b"later")),
         ("POST /oidc/token", requests.ConnectionError()),
+        ("POST /oidc/token", requests.ReadTimeout()),
         ("GET /oidc/.well-known/openid-configuration", (502, b"")),
         ("GET /oidc/.well-known/openid-configuration", requests.ConnectionError()),
         ("GET /credentials/oidc", requests.ConnectionError()),
         ("GET /", requests.ConnectionError()),
     ],
 )
-def test_a_login_that_does_not_answer_means_later(backend, tmp_path, step, answer):
+@pytest.mark.parametrize("values", [CLIENT, GIVEN], ids=["client", "token"])
+def test_a_login_that_does_not_answer_means_later(backend, tmp_path, step, answer, values):
     backend.answers[step] = answer
-    with pytest.raises(SourceUnavailableError, match=r"openEO login at https://openeo.example: no answer"):
-        source(**CLIENT).composite(REQUEST, tmp_path)
+    with pytest.raises(SourceUnavailableError, match=rf"^openEO login at {URL}: no answer"):
+        user_of(login(tmp_path, **values))
+
+
+def test_an_answer_that_is_no_token_is_refused(backend, tmp_path):
+    backend.answers["POST /oidc/token"] = (200, {"hello": "world"})
+    with pytest.raises(SourceError, match=r"no 'token_type'"):
+        user_of(login(tmp_path, **CLIENT))
+
+
+def test_an_unknown_provider_is_told_with_those_that_there_are(backend, tmp_path):
+    with pytest.raises(AccountError, match=r"no OIDC provider 'mine' but main, other\. Set OPENEO_AUTH_PROVIDER_ID"):
+        user_of(login(tmp_path, **CLIENT, auth_provider_id="mine"))
+    backend.answers["GET /credentials/oidc"] = (200, {"providers": []})
+    with pytest.raises(AccountError, match=r"no OIDC provider '' but none\. Set"):
+        user_of(login(tmp_path, **CLIENT))
+
+
+def test_the_first_backends_variables_do_not_choose_the_seconds_provider(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENEO_AUTH_PROVIDER_ID", "other")  # which the openEO client reads by itself
+    opened = login(tmp_path, ImagerySource.OPENEO2, **CLIENT)
+    assert (opened.provider, user_of(opened)) == (None, "robot")
+
+
+# Refresh tokens
+
+
+def test_a_rotated_token_is_kept_for_the_next_process(backend, tmp_path, tokens):
+    backend.provider.fresh.add("hush-0")
+    tokens.put(ISSUER, "people", "hush-0")
+    for _ in range(3):
+        assert user_of(login(tmp_path)) == "ana"
+    assert {tokens.get(ISSUER, "people")} == backend.provider.fresh
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(tokens.path.parent.stat().st_mode) == 0o700
+    assert list(tokens.path.parent.iterdir()) == [tokens.path]
+
+
+def test_a_given_token_that_was_rotated_is_good_in_the_next_process_until_another_is_given(backend, tmp_path):
+    backend.provider.fresh |= {"hush-given", "hush-newer"}
+    for _ in range(3):
+        assert user_of(login(tmp_path, **GIVEN)) == "ana"
+    assert user_of(login(tmp_path, **GIVEN | {"auth_refresh_token": "hush-newer"})) == "ana"
+    assert "hush-newer" not in backend.provider.fresh
+
+
+def test_a_token_that_is_not_rotated_is_not_written(backend, tmp_path, tokens):
+    backend.provider.rotates = False
+    backend.provider.fresh.add("hush-0")
+    tokens.put(ISSUER, "people", "hush-0")
+    before = tokens.path.stat().st_mtime_ns, tokens.path.stat().st_ino
+    assert user_of(login(tmp_path)) == "ana"
+    assert (tokens.path.stat().st_mtime_ns, tokens.path.stat().st_ino) == before
+
+
+def test_a_successor_that_cannot_be_kept_is_used_and_told(backend, tmp_path, tokens, monkeypatch, caplog):
+    def refuse(*_: object) -> None:
+        raise SettingsError("the disk is read-only")
+
+    backend.provider.fresh.add("hush-0")
+    tokens.put(ISSUER, "people", "hush-0")
+    monkeypatch.setattr(TokenFile, "put", refuse)
+    with login(tmp_path).connection() as connection:
+        for _ in range(3):
+            backend.provider.expire()
+            assert account_of(connection)["user_id"] == "ana"
+    assert [record.message for record in caplog.records].count("renewed refresh token not kept") == 4
+    assert "hush" not in caplog.text
+
+
+def test_processes_that_renew_at_once_take_turns(backend, tmp_path, tokens):
+    backend.provider.fresh.add("hush-0")
+    tokens.put(ISSUER, "people", "hush-0")
+    users: list[str] = []
+    threads = [Thread(target=lambda: users.append(user_of(login(tmp_path)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert users == ["ana"] * 8
+
+
+def test_a_refused_kept_token_is_told_with_the_command_and_without_it(backend, tmp_path, tokens):
+    tokens.put(ISSUER, "people", "hush-old")
+    with pytest.raises(
+        AccountError, match=rf"^openEO login at {URL}: refused by {ISSUER}.*expired.*Run: eo-tasks login$"
+    ) as caught:
+        user_of(login(tmp_path))
+    assert "hush" not in str(caught.value)
+
+
+def test_a_refused_given_token_is_told_with_its_variable(backend, tmp_path):
+    with pytest.raises(AccountError, match=r"Set a new OPENEO2_AUTH_REFRESH_TOKEN, or remove it and run: ") as caught:
+        user_of(login(tmp_path, ImagerySource.OPENEO2, **GIVEN))
+    assert "hush" not in str(caught.value)
+
+
+def test_a_token_of_another_issuer_does_not_log_in(backend, tmp_path, tokens):
+    tokens.put("https://elsewhere.example", "people", "hush")
+    with pytest.raises(
+        AccountError, match=rf"has no refresh token of {ISSUER} for client people\. Run: eo-tasks login$"
+    ):
+        user_of(login(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"https://a": 3}', '"text"'])
+def test_a_file_without_tokens_is_told(backend, tmp_path, tokens, content):
+    tokens.path.parent.mkdir()
+    tokens.path.write_text(content)
+    tokens.path.chmod(0o600)
+    with pytest.raises((SettingsError, AccountError), match=r"eo-tasks login$"):
+        user_of(login(tmp_path))
+
+
+def test_a_file_that_others_could_read_is_refused(tmp_path, tokens):
+    tokens.put(ISSUER, "people", "hush")
+    tokens.path.chmod(0o640)
+    with pytest.raises(
+        SettingsError, match=rf"^OPENEO_TOKEN_FILE={tokens}: others could read it\. Run: chmod 600 {tokens}"
+    ):
+        login(tmp_path)
+    with pytest.raises(SettingsError, match="others could read it"):
+        tokens.put(ISSUER, "people", "hush-2")
+
+
+def test_tokens_of_several_clients_lie_side_by_side(tokens):
+    for client in ("people", "robot"):
+        tokens.put(ISSUER, client, f"hush of {client}")
+    assert tokens.get(f"{ISSUER}/", "people") == "hush of people"
+    assert list(json.loads(tokens.path.read_text())[ISSUER]) == ["people", "robot"]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tokens, monkeypatch):
+    from openeo.rest.auth.config import RefreshTokenStore
+
+    tokens.put(ISSUER, "people", "hush")
+    before = tokens.path.read_bytes()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RefreshTokenStore, "set_refresh_token", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tokens.put(ISSUER, "people", "hush-2")
+    assert tokens.path.read_bytes() == before
+    assert list(tokens.path.parent.iterdir()) == [tokens.path]
+
+
+# A person
+
+
+class Person:
+    """Waits on a clock that does not wait, and sees what is shown."""
+
+    def __init__(self) -> None:
+        self.now, self.pauses, self.shown = 0.0, list[float](), list[DeviceCode]()
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.pauses.append(seconds)
+
+    def log_in(self, tmp_path: Path, wait_s: float = 600, **values: str):
+        named = {f"openeo_{name}": value for name, value in {"url": URL, **values}.items()}
+        settings = Settings(_env_file=None, openeo_token_file=tmp_path / "kept" / "tokens.json", **named)
+        return log_in(Login.of_person(settings), self.shown.append, wait_s, lambda: self.now, self.sleep)
+
+
+def test_a_person_logs_in_once_and_workers_from_then_on(backend, tmp_path, tokens):
+    backend.provider.polls = ["authorization_pending", "slow_down", "authorization_pending"]
+    person = Person()
+    stored = person.log_in(tmp_path)
+    assert (stored.user, stored.issuer, stored.client, stored.lasts_s) == ("ana", ISSUER, "people", 86_400)
+    assert person.pauses == [1, 1, 6, 6]
+    assert (person.shown[0].address, person.shown[0].code) == (f"{ISSUER}/page", "ABCD-EFGH")
+    assert "dev-1" not in repr(person.shown)
+    assert stat.S_IMODE(tokens.path.stat().st_mode) == 0o600
+    assert user_of(login(tmp_path)) == "ana"
+
+
+def test_a_person_who_does_not_come_is_waited_for_until_the_deadline(backend, tmp_path, tokens):
+    backend.provider.polls = ["authorization_pending"] * 100
+    person = Person()
+    with pytest.raises(AccountError, match=r"nobody logged in within 20 s\. Run again: eo-tasks login$"):
+        person.log_in(tmp_path, wait_s=20)
+    assert person.now <= 20
+    assert not tokens.path.exists()
 
 
 @pytest.mark.parametrize(
-    ("method", "missing"),
+    ("error", "message"),
     [
-        ("client_credentials", "OPENEO_AUTH_CLIENT_ID and OPENEO_AUTH_CLIENT_SECRET"),
-        ("refresh_token", "OPENEO_AUTH_REFRESH_TOKEN"),
-        ("basic", "OPENEO_USERNAME and OPENEO_PASSWORD"),
+        ("access_denied", r"refused by \S+ \(access_denied\)\. Run again: eo-tasks login$"),
+        ("expired_token", r"nobody logged in within 600 s"),
+        ("unauthorized_client", r"\(unauthorized_client\)\. Check OPENEO_AUTH_CLIENT_ID and OPENEO_AUTH_PROVIDER_ID$"),
     ],
 )
-def test_missing_login_settings_are_named(method, missing):
-    settings = Settings(_env_file=None, imagery_source="openeo", openeo_auth_method=method)
-    with pytest.raises(SettingsError, match=rf"^OPENEO_AUTH_METHOD={method} needs {missing}\. Set (it|them) "):
-        open_source(settings)
+def test_what_a_provider_refuses_is_told(backend, tmp_path, tokens, error, message):
+    backend.provider.polls = [error]
+    with pytest.raises(AccountError, match=message):
+        Person().log_in(tmp_path)
+    assert not tokens.path.exists()
 
 
-def test_a_source_never_shows_its_secrets():
-    for login in (CLIENT, REFRESH, {}):
-        assert "sesame" not in repr(source(**login))
+def test_a_lost_poll_does_not_lose_the_person(backend, tmp_path):
+    backend.answers["POST /oidc/token"] = requests.ConnectionError()
+    person = Person()
+    person.sleep = lambda seconds: (
+        Person.sleep(person, seconds),
+        person.now > 10 and backend.answers.pop("POST /oidc/token", 0),
+    )
+    assert person.log_in(tmp_path).user == "ana"
+
+
+def test_a_client_without_refresh_tokens_is_told(backend, tmp_path, tokens):
+    backend.provider.gives_refresh_tokens = False
+    with pytest.raises(AccountError, match=r"gives client people no refresh token"):
+        Person().log_in(tmp_path)
+    assert not tokens.path.exists()
+
+
+def test_a_provider_without_the_device_flow_is_told(backend, tmp_path):
+    backend.answers["GET /oidc/.well-known/openid-configuration"] = (200, {"issuer": ISSUER, "token_endpoint": "x"})
+    with pytest.raises(AccountError, match=r"no login by device .*OPENEO_AUTH_CLIENT_ID and OPENEO_AUTH_CLIENT_SECRET"):
+        Person().log_in(tmp_path)
+
+
+def test_a_backend_without_a_client_for_people_is_told(backend, tmp_path):
+    providers = [{"id": "main", "issuer": ISSUER, "title": "Main"}]
+    backend.answers["GET /credentials/oidc"] = (200, {"providers": providers})
+    with pytest.raises(AccountError, match=r"no OIDC client for people.*set OPENEO_AUTH_CLIENT_ID"):
+        Person().log_in(tmp_path)
