@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ALIGNED_PX = 1e-3  # backends compute corners in floating point
 DTYPES = frozenset({"int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"})  # hold DN
 SATELLITE_BAND = re.compile(r"B\d{1,2}A?|SCL")  # Sentinel-2's; other names say nothing about what a band is
-READ_ROWS = 256  # about so many at once, whatever the file's size
+READ_PX = 512  # side of about what is read at once, whatever the file's size
 REPORT = "report it to its operator, or use IMAGERY_SOURCE=stac."
 
 
@@ -61,18 +61,25 @@ class Result:
         return Composite(pixels, self.request.bands, dn, clear_count, self.origin)
 
     def check_values(self) -> None:
-        """Read the requested pixels once, a few rows at a time, and judge what they hold.
+        """Read the requested pixels once, a part at a time, and judge what they hold.
 
         Raises:
             SourceUnavailableError: They cannot be read: the file's transfer broke.
             SourceError: They are no reflectance × 10000 with counts of observations.
         """
         whole = _window(self.source, self.request.pixels)
-        lines = self.source.block_shapes[0][0]  # which GDAL reads together anyway
-        step = lines * max(1, READ_ROWS // lines)
+        lines, columns = self.source.block_shapes[0]  # strips or tiles, which GDAL reads whole anyway
+        across = columns * max(1, READ_PX // columns)
+        down = lines * max(1, READ_PX**2 // (across * lines))
         parts = (
-            Window(whole.col_off, whole.row_off + row, whole.width, min(step, whole.height - row))
-            for row in range(0, whole.height, step)
+            Window(
+                whole.col_off + column,
+                whole.row_off + row,
+                min(across, whole.width - column),
+                min(down, whole.height - row),
+            )
+            for row in range(0, whole.height, down)
+            for column in range(0, whole.width, across)
         )
         values = reduce(Values.joined, (Values.of(self._read(part)) for part in parts))
         if wrong := values.wrong(self.request.bands):
@@ -86,7 +93,7 @@ class Result:
         try:
             stored = self.source.read([index + 1 for index in self.order], window=window)
         except RasterioError as error:
-            raise _broken(self.origin, f"rows from {window.row_off} cannot be read") from error
+            raise _broken(self.origin, f"what lies at row {window.row_off} cannot be read") from error
         image: NDArray[np.float64] = stored.astype(np.float64)
         for band, given, index in zip(image, stored, self.order, strict=True):
             nodata = self.source.nodatavals[index]

@@ -318,7 +318,7 @@ def test_a_damaged_file_of_full_length_is_fetched_again(tmp_path):
     whole = bytearray(path.read_bytes())
     whole[start : start + 2000] = bytes(2000)  # as of a file that was made at its full length before it was filled
     path.write_bytes(whole)
-    with pytest.raises(SourceUnavailableError, match=r"broke on its way \(rows from \d+ cannot be read\)"):
+    with pytest.raises(SourceUnavailableError, match=r"broke on its way \(what lies at row \d+ cannot be read\)"):
         read_result(path, request, ORIGIN)
 
 
@@ -383,6 +383,19 @@ def test_values_that_are_no_reflectance_are_refused(tmp_path, change, dtype, tol
 )
 def test_unusual_values_are_taken(tmp_path, change):
     assert judged(tmp_path, change).valid.any()
+
+
+@pytest.mark.parametrize("layout", [LAYOUTS["strips"], LAYOUTS["band by band"]], ids=["strips", "tiles"])
+def test_every_part_of_a_large_file_is_judged(tmp_path, layout):
+    bands, count, request = a_block(1300, 1100)
+    spoilt = bands.astype(np.int32)
+    spoilt[1, 1200:, 1000:] = 30_000_000  # 0.7 % of the band, in the last part
+    path = stored(tmp_path, spoilt, count, dtype=np.int32, nodata=0, **layout)
+    assert read_result(path, request, ORIGIN).valid.any()
+    spoilt[1, 1200:] = 30_000_000  # 7.7 %
+    path = stored(tmp_path, spoilt, count, dtype=np.int32, nodata=0, **layout)
+    with pytest.raises(SourceError, match=r": 8% of B03 lie outside"):
+        read_result(path, request, ORIGIN)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.complex64])
