@@ -33,11 +33,12 @@ START_S = 120
 
 @dataclass(frozen=True)
 class OpenEOBackend:
-    """Addresses of the running servers."""
+    """Addresses of the running servers, and the file where the one with batch jobs writes down what counts."""
 
     stac_url: str
     synchronous_url: str
     batch_url: str
+    audit: Path
 
 
 def missing_environments() -> str | None:
@@ -59,8 +60,23 @@ def make_environments() -> None:
 
 
 @contextlib.contextmanager
-def running(folder: Path, scenes: Sequence[SyntheticScene]) -> Iterator[OpenEOBackend]:
-    """Serve scenes from three processes until the block ends; their logs lie in ``folder``."""
+def running(
+    folder: Path,
+    scenes: Sequence[SyntheticScene],
+    *,
+    most_active: int = 2,
+    job_delay_s: float = 0,
+    page_size: int | None = None,
+) -> Iterator[OpenEOBackend]:
+    """Serve scenes from three processes until the block ends.
+
+    Args:
+        folder: Where the scenes, results and logs lie, and the audit: JSON lines with event, time, id, title, owner.
+        scenes: What is served.
+        most_active: Most batch jobs queued or running.
+        job_delay_s: How much longer a batch job takes.
+        page_size: Most jobs of one page of the list, however many were asked for.
+    """
     make_environments()
     write_api_records(folder, scenes)
     stac, titiler, driver = (f"127.0.0.1:{port}" for port in _free_ports(3))
@@ -85,6 +101,10 @@ def running(folder: Path, scenes: Sequence[SyntheticScene]) -> Iterator[OpenEOBa
                 "BACKEND_SYNCHRONOUS_URL": f"http://{titiler}",
                 "BACKEND_COLLECTION": str(folder / "collection.json"),
                 "BACKEND_RESULTS": str(folder / "results"),
+                "BACKEND_AUDIT": str(folder / "audit.jsonl"),
+                "BACKEND_MOST_ACTIVE": str(most_active),
+                "BACKEND_JOB_DELAY_S": str(job_delay_s),
+                "BACKEND_PAGE_SIZE": str(page_size or 0),
                 "BACKEND_USER": USER,
                 "BACKEND_PASSWORD": PASSWORD,
             },
@@ -95,7 +115,7 @@ def running(folder: Path, scenes: Sequence[SyntheticScene]) -> Iterator[OpenEOBa
             stack.enter_context(_process(name, command, variables, folder / f"{name}.log"))
         for address in (stac, titiler, driver):
             _wait_until_answering(f"http://{address}/", folder)
-        yield OpenEOBackend(f"http://{stac}", f"http://{titiler}", f"http://{driver}")
+        yield OpenEOBackend(f"http://{stac}", f"http://{titiler}", f"http://{driver}", folder / "audit.jsonl")
 
 
 @contextlib.contextmanager
