@@ -18,8 +18,9 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from eo_tasks.change import CHANGED, UNCHANGED, UNSEEN, ChangeMap
+from eo_tasks.cog import copy_as_cog
 from eo_tasks.files import written_aside
-from eo_tasks.raster import Frame, copy_as_cog
+from eo_tasks.raster import Frame
 
 PROBABILITY_SCALE = 254  # 0–254 stand for probabilities 0–1; 255 means not seen
 

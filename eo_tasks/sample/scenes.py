@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.warp import transform_bounds
 
+from eo_tasks.cog import write_cog
 from eo_tasks.files import write_json
-from eo_tasks.raster import NODATA, REFLECTANCE_SCALE, PixelGrid, write_cog
+from eo_tasks.raster import NODATA, REFLECTANCE_SCALE, PixelGrid
 from eo_tasks.sample.clouds import NO_DATA
 from eo_tasks.sample.materials import BANDS
 from eo_tasks.sample.render import SUN_AZIMUTH_DEG, sun_elevation_deg

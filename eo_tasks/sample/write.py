@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eo_tasks.cog import write_cog
 from eo_tasks.files import read_json, write_json
-from eo_tasks.raster import PixelGrid, write_cog
+from eo_tasks.raster import PixelGrid
 from eo_tasks.sample.country import GRID_IDS, cells, write_grid
 from eo_tasks.sample.landscape import Landscape
 from eo_tasks.sample.scenes import COLLECTION, SceneRecord, write_catalog, write_scene

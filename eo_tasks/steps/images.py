@@ -4,9 +4,10 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from eo_tasks.cog import write_composite
 from eo_tasks.errors import EmptyCompositeError, RasterError, StorageError
 from eo_tasks.grid import Cell, GridYear
-from eo_tasks.raster import Composite, PixelGrid, write_composite
+from eo_tasks.raster import Composite, PixelGrid
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record

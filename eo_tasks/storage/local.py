@@ -12,11 +12,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from eo_tasks.cog import open_composite
 from eo_tasks.errors import RasterError, StorageError
 from eo_tasks.files import read_json, write_json, written_aside
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
-from eo_tasks.raster import Composite, CompositeRows, PixelGrid, open_composite
+from eo_tasks.raster import Composite, CompositeRows, PixelGrid
 from eo_tasks.storage.layout import image_path, is_whole, mask_path
 from eo_tasks.storage.store import Record, StagedImage, is_of_recipe, is_recent
 

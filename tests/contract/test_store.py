@@ -10,11 +10,12 @@ import pytest
 import rasterio
 
 from eo_tasks.change import ChangeMap
+from eo_tasks.cog import write_composite
 from eo_tasks.errors import StorageError
 from eo_tasks.files import sha256
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles, write_mask_files
-from eo_tasks.raster import Composite, Origin, PixelGrid, write_composite
+from eo_tasks.raster import Composite, Origin, PixelGrid
 from eo_tasks.storage import LocalStore, StagedImage, Staging, Store
 from eo_tasks.storage.layout import image_path, mask_path
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eo_tasks.cog import read_composite, write_composite
 from eo_tasks.errors import EmptyCompositeError, SourceError, SourceUnavailableError
 from eo_tasks.grid import Cell
-from eo_tasks.raster import read_composite, write_composite
 from eo_tasks.settings import Settings
 from eo_tasks.sources import open_source
 from eo_tasks.sources.openeo.graph import composite_graph

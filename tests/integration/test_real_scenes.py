@@ -8,8 +8,9 @@ import pytest
 from redis import Redis
 from rio_cogeo import cog_validate
 
+from eo_tasks.cog import read_composite
 from eo_tasks.grid_file import read_grid
-from eo_tasks.raster import PixelGrid, read_composite
+from eo_tasks.raster import PixelGrid
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.units import Stage

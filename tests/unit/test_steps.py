@@ -15,6 +15,7 @@ import rasterio
 from safetensors.torch import load_file, save_file
 from shapely.geometry import box
 
+from eo_tasks.cog import write_composite
 from eo_tasks.errors import (
     CheckpointError,
     EmptyCompositeError,
@@ -29,7 +30,7 @@ from eo_tasks.files import sha256
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.plan import Inventory, Wanted, plan
 from eo_tasks.products.mask import MaskFiles, MaskWriter
-from eo_tasks.raster import Composite, Origin, PixelGrid, write_composite
+from eo_tasks.raster import Composite, Origin, PixelGrid
 from eo_tasks.settings import load_settings
 from eo_tasks.steps import Pipeline, download, infer, infer_all, store, take_inventory
 from eo_tasks.storage import StagedImage

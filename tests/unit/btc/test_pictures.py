@@ -3,7 +3,8 @@
 import numpy as np
 
 from eo_tasks.btc.pictures import ArrayPicture, CompositePicture
-from eo_tasks.raster import PixelGrid, open_composite, to_rgb, write_composite
+from eo_tasks.cog import open_composite, write_composite
+from eo_tasks.raster import PixelGrid, to_rgb
 
 PIXELS = PixelGrid(32633, (500_000, 5_000_000, 500_080, 5_000_060))  # 8 × 6
 

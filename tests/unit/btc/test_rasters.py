@@ -8,8 +8,9 @@ from rasterio.warp import reproject
 
 from eo_tasks.btc.pictures import CompositePicture
 from eo_tasks.btc.rasters import open_pair, open_picture
+from eo_tasks.cog import write_composite
 from eo_tasks.errors import RasterError
-from eo_tasks.raster import Frame, write_composite
+from eo_tasks.raster import Frame
 from tests.images import PLACE, write_image
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

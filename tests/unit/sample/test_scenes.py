@@ -9,9 +9,10 @@ import pystac
 import pytest
 import rasterio
 
+from eo_tasks.cog import read_raster
 from eo_tasks.files import write_json
 from eo_tasks.grid_file import read_grid
-from eo_tasks.raster import PixelGrid, read_raster
+from eo_tasks.raster import PixelGrid
 from eo_tasks.sample import write
 from eo_tasks.sample.clouds import CLOUD_HIGH, CLOUD_MEDIUM, SHADOW, VEGETATION, Sky, classify, make_sky, seen_through
 from eo_tasks.sample.country import cells, write_grid

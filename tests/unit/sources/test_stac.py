@@ -16,9 +16,9 @@ import requests
 from rasterio.errors import RasterioIOError
 from rasterio.warp import Resampling, reproject
 
+from eo_tasks.cog import read_composite, write_composite
 from eo_tasks.errors import EmptyCompositeError, SettingsError, SourceError, SourceUnavailableError
 from eo_tasks.grid import Cell
-from eo_tasks.raster import read_composite, write_composite
 from eo_tasks.settings import Settings
 from eo_tasks.sources import open_source, stac
 from eo_tasks.sources.request import CompositeRequest
