@@ -252,13 +252,12 @@ def _answer(asker: Any, url: str, headers: dict[str, str]) -> Iterator[requests.
 
 def _write(response: requests.Response, file: BinaryIO, hashed: "_Hash | None") -> int:
     size = 0
-    chunks = response.raw.stream(CHUNK, decode_content=True)
     while True:
         try:
-            chunk = next(chunks, None)
+            chunk = response.raw.read1(CHUNK, decode_content=True)  # read() would lose what came before a break
         except (HTTPError, requests.RequestException, OSError) as error:
             raise _Broken(type(error).__name__) from error
-        if chunk is None:
+        if not chunk:
             return size
         if hashed is not None:
             hashed.update(chunk)
