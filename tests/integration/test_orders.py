@@ -1,15 +1,21 @@
 """Composites on order, by real workers from a backend that fails on demand: each is paid for once."""
 
+import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.runs import Runs, RunState
 from eo_tasks.units import Stage
-from tests.openeo_backend.faulty import FaultyBackend
+from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
 from tests.ordering import check_images, ordering, request
 from tests.system import BEAT, CONTROL, CPU, System, celery, system, wait_for
 
@@ -50,6 +56,17 @@ def wait_until_stored(redis: Redis, running: System, year: int, number: int) -> 
     wait_for(redis, is_done, DEADLINE_S, running.logs)
 
 
+def wait_for_pause(redis: Redis, running: System) -> None:
+    wait_for(redis, lambda: any(run.state is RunState.PAUSED for run in Runs(redis).all()), DEADLINE_S, running.logs)
+
+
+def command(running: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eo_tasks.cli", *arguments],
+        env=dict(running.environment), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("mode", ["batch", "synchronous"])
 def test_a_block_is_one_request_and_its_cells_are_cut_pixel_for_pixel(
     country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path, mode: str
@@ -64,3 +81,232 @@ def test_a_block_is_one_request_and_its_cells_are_cut_pixel_for_pixel(
     assert len(backend.audit("created" if mode == "batch" else "synchronous")) == 4
     assert not redis.hlen("eo-tasks:order-of")
     assert not list((Path(country["DATA_DIR"]) / "orders").iterdir())
+
+
+def counts(redis: Redis, year: int, stage: Stage = Stage.DOWNLOAD) -> dict[State, int]:
+    return Ledger(redis, Limits()).counts(stage, str(year))
+
+
+def test_a_block_that_is_too_large_is_split_in_four_until_it_does(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", f"fail_if_larger_than:{64 * 64}", times=-1))
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
+    assert len(backend.audit("created")) == 2 + 2 * 4
+    assert len(backend.audit("failed")) == 2
+
+
+def test_a_full_account_means_later_and_is_no_failure(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(max_active=1, job_s=1.0)
+    with system(country | {"OPENEO_MAX_JOBS": "4"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2022, 2023)
+        for year in (2022, 2023):
+            wait_until_stored(redis, running, year, 32)
+    assert any(each["code"] == "ConcurrentJobLimit" for each in backend.audit("refused"))
+    assert len(backend.audit("created")) == 4
+    entries = dict(Ledger(redis, Limits()).all_entries(Stage.DOWNLOAD, "2023"))
+    assert {entry.attempts for entry in entries.values()} == {1}
+
+
+def test_an_account_never_has_more_jobs_or_starts_than_it_may(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(job_s=0.5, max_active=100)
+    limits = {"OPENEO_BLOCK_KM": "0.64", "OPENEO_MAX_JOBS": "3"}
+    with system(country | limits, tmp_path / "logs") as running:
+        start(running)
+        running.start("control2", ("-A", "beat", "worker", "-n", "control2@%h"))
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    at_work, most = 0, 0
+    for each in backend.audit():
+        at_work += {"started": 1, "finished": -1, "failed": -1}.get(each["event"], 0)
+        most = max(most, at_work)
+    assert most == 3
+    assert len(backend.audit("created")) == 8
+    assert not backend.audit("refused")
+
+
+def test_exhausted_credits_pause_the_run_and_say_so_and_it_goes_on_when_they_are_there(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(budget=2.1)
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2022, 2023)
+        wait_for_pause(redis, running)
+        (run,) = Runs(redis).all()
+        assert "credits exhausted" in run.note
+        assert f"eo-tasks runs resume {run.id}" in run.note
+        backend.set(budget=None)
+        resumed = command(running, "runs", "resume", run.id)
+        assert resumed.returncode == 0, resumed.stderr
+        for year in (2022, 2023):
+            wait_until_stored(redis, running, year, 32)
+    assert len(backend.created_by_title()) == len(backend.audit("created")) == 4
+
+
+def test_a_run_stops_before_its_budget_is_spent_and_says_what_to_do(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    with system(country | {"OPENEO_MAX_CREDITS": "7.5"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2020, 2021, 2022, 2023)  # 8 jobs of 2.02 credits each
+        wait_for_pause(redis, running)
+        (run,) = Runs(redis).all()
+        assert "OPENEO_MAX_CREDITS=7.5" in run.note
+        wait_for(redis, lambda: not redis.hlen("eo-tasks:orders"), DEADLINE_S, running.logs)
+    assert len(backend.audit("created")) == 3
+    spent = sum(job["costs"] for job in backend.jobs())
+    assert Accounts(redis).spent(run.id) == pytest.approx(spent)
+    assert sum(counts(redis, year, Stage.STORE).get(State.COMPLETED, 0) for year in (2020, 2021, 2022, 2023)) == 48
+
+
+def test_a_year_without_imagery_is_empty_at_once_for_the_whole_block(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", "no_data", times=-1))
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_for(redis, lambda: counts(redis, 2023).get(State.EMPTY) == 32, DEADLINE_S, running.logs)
+    assert len(backend.audit("created")) == 2
+
+
+def test_months_are_added_before_a_cell_counts_as_empty(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", "no_data", times=2))
+    with system(country | {"EXTRA_MONTHS": "2"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    record = json.loads((Path(country["DATA_DIR"]) / "images/2023/sentinel2_grid_0_2023_08.json").read_text())
+    assert record["months"] == list(range(2, 12))
+
+
+@pytest.mark.parametrize("fault", ["shift", "wrong_bands"])
+def test_a_result_that_is_not_what_was_asked_for_fails_with_one_clear_message(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path, fault: str
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", fault, times=-1))
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_for(redis, lambda: counts(redis, 2023).get(State.FAILED) == 32, DEADLINE_S, running.logs)
+    errors = {entry.error for _, entry in Ledger(redis, Limits()).all_entries(Stage.DOWNLOAD, "2023")}
+    assert all(error.startswith("SourceError: Cell ") for error in errors)
+    assert len(Ledger(redis, Limits()).error_groups()) == 1
+
+
+@pytest.mark.parametrize("fault", ["empty", "garbage", "cut:500", "drop"])
+def test_a_broken_transfer_is_repeated_without_another_job(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path, fault: str
+) -> None:
+    backend.set_faults(Fault("GET", "/files/.*", fault, times=4))
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
+    assert len(backend.audit("created")) == 2
+
+
+def test_a_finished_job_without_a_file_is_computed_again(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", "no_assets", times=1))
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    assert len(backend.audit("created")) == 3
+
+
+def test_a_refused_login_pauses_the_run_instead_of_failing_every_cell(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    with system(country | {"OPENEO_PASSWORD": "wrong"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_for_pause(redis, running)
+    (run,) = Runs(redis).all()
+    assert "OPENEO" in run.note
+    assert "wrong" not in run.note
+    assert not counts(redis, 2023).get(State.FAILED)
+
+
+def test_cells_go_to_the_next_source_when_the_first_one_fails_for_good(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    with FaultyBackend(tmp_path / "second") as second:
+        backend.set_faults(Fault("POST", "/jobs", "fail_job:no such band", times=-1, title=r" cells .*\b0\b"))
+        other = {
+            "IMAGERY_SOURCE": "openeo,openeo2",
+            "OPENEO2_URL": second.url,
+            "OPENEO2_USERNAME": USER,
+            "OPENEO2_PASSWORD": PASSWORD,
+        }
+        with system(country | other, tmp_path / "logs") as running:
+            start(running)
+            enqueue(running, tmp_path, 2023)
+            wait_until_stored(redis, running, 2023, 32)
+        titles = [job["title"] for job in second.jobs()]
+    assert titles
+    assert all(re.search(r" cells .*\b0\b", title) for title in titles)
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
+
+
+def test_an_account_that_cannot_be_used_is_passed_over(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(budget=0.0)
+    with FaultyBackend(tmp_path / "second") as second:
+        other = {
+            "IMAGERY_SOURCE": "openeo,openeo2",
+            "OPENEO2_URL": second.url,
+            "OPENEO2_USERNAME": USER,
+            "OPENEO2_PASSWORD": PASSWORD,
+        }
+        with system(country | other, tmp_path / "logs") as running:
+            start(running)
+            enqueue(running, tmp_path, 2023)
+            wait_until_stored(redis, running, 2023, 32)
+        assert len(second.audit("finished")) == 2
+    assert not backend.audit("finished")
+
+
+def test_a_canceled_run_stops_its_jobs(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(job_s=60)
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_for(redis, lambda: len(backend.audit("started")) == 2, DEADLINE_S, running.logs)
+        (run,) = Runs(redis).all()
+        assert command(running, "runs", "cancel", run.id).returncode == 0
+        wait_for(redis, lambda: len(backend.audit("canceled")) == 2, DEADLINE_S, running.logs)
+        wait_for(redis, lambda: not redis.hlen("eo-tasks:orders"), DEADLINE_S, running.logs)
+    assert counts(redis, 2023) == {State.CANCELED: 32}
+
+
+def test_pending_orders_take_no_worker(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set(job_s=600)
+    with system(country | {"OPENEO_BLOCK_KM": "0.1"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2022, 2023)
+        wait_for(redis, lambda: counts(redis, 2023).get(State.ORDERED) == 32, DEADLINE_S, running.logs)
+        wait_for(redis, lambda: counts(redis, 2022).get(State.ORDERED) == 32, DEADLINE_S, running.logs)
+        wait_for(redis, lambda: len(backend.audit("started")) == 2, DEADLINE_S, running.logs)
+        assert not list(redis.scan_iter("eo-tasks:lease:download_*"))
+    assert len(backend.audit("created")) == 2

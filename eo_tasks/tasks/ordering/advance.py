@@ -74,7 +74,7 @@ def _look_after(backend: Backend, mine: Sequence[Order], until: float) -> None:
         return
     try:
         with backend.connected() as jobs:
-            look = _Look(backend, jobs, mine)
+            look = _Look(backend, jobs)
             for order in others:
                 if monotonic() >= until:
                     break
@@ -87,8 +87,8 @@ def _look_after(backend: Backend, mine: Sequence[Order], until: float) -> None:
 class _Look:
     """One look at the orders of an account, over one connection."""
 
-    def __init__(self, backend: Backend, jobs: Jobs, mine: Sequence[Order]) -> None:
-        self._backend, self._jobs, self._mine = backend, jobs, mine
+    def __init__(self, backend: Backend, jobs: Jobs) -> None:
+        self._backend, self._jobs = backend, jobs
         self._has_room = accounts().standing(backend.account).busy_until <= time()
         self._listed: tuple[float, list[Job]] | None = None
 
@@ -134,10 +134,10 @@ class _Look:
             order = fewer
         if order.is_batch and self._adopt(order):
             return
-        if (reason := budget.refusal(run, order, self._mine)) is not None:
-            ends.pause(run, reason)
+        if not budget.is_known(run, order):
             return
-        if not budget.allows(run, order, self._mine):
+        if (reason := budget.refusal(run, order)) is not None:
+            ends.pause(run, reason)
             return
         settings = current_settings()
         state = OrderState.CREATING if order.is_batch else OrderState.READY
@@ -147,10 +147,8 @@ class _Look:
             case Admission.FULL | Admission.FAST:
                 self._has_room = False
             case Admission.ADMITTED if order.is_batch:
-                self._mine = [changed if other.id == order.id else other for other in self._mine]
                 self._create(changed)
             case Admission.ADMITTED:
-                self._mine = [changed if other.id == order.id else other for other in self._mine]
                 _send(changed)
 
     def _create(self, order: Order) -> None:
@@ -213,8 +211,9 @@ class _Look:
 
     def _keep_unknown(self) -> None:
         """Look through the account's jobs for those that no open order knows, as after the loss of Redis."""
-        known = {order.job_id for order in self._mine}
-        waiting = {order.id for order in self._mine if order.state is OrderState.CREATING}
+        mine = orders().all(self._backend.account)
+        known = {order.job_id for order in mine}
+        waiting = {order.id for order in mine if order.state is OrderState.CREATING}
         unknown = {}
         for job in self._all_jobs(float("-inf")):
             titled = read_title(job.title)

@@ -127,7 +127,7 @@ def account_failed(backend: Backend, error: EOTasksError) -> None:
         return
     tried = 1 + pipeline().settings.imagery_source.index(backend.source)
     for order in mine:
-        if order.state is OrderState.WAITING:
+        if order.state in (OrderState.WAITING, OrderState.CREATED):  # a job that was not started costs nothing
             move_elsewhere(order, orders().open_units(order), tried)
 
 
