@@ -39,7 +39,9 @@ class Tick:
         turn = max(round(900 * self.every_s), 1)  # a clock may be a little early
         if not state_redis().set(f"eo-tasks:tick:{self.name}", time(), nx=True, px=turn):
             return {}
-        return self.does(monotonic() + self.budget_s)
+        done = self.does(monotonic() + self.budget_s)
+        state_redis().set(f"eo-tasks:tick-ended:{self.name}", time())
+        return done
 
 
 def _feed(until: float) -> dict[str, int]:

@@ -58,6 +58,7 @@ def show_forecast(run: Any, *, as_json: bool) -> None:
         units = {str(stage): {what: made.number(stage, what) for what in kinds} for stage in Stage}
         busy = {str(stage): seconds for stage, seconds in made.busy_s.items()}
         facts = {"run": run.id, "units": units, "stale_masks": made.stale_masks}
+        facts["requests"] = made.requests
         click.echo(json.dumps(facts | {"credits": made.credits, "busy_s": busy}, indent=2))
         return
     title = f"Run {run.id}: {len(run.wanted.grid_ids)} cells, {len(run.wanted.years)} years; nothing was changed"
@@ -68,8 +69,12 @@ def show_forecast(run: Any, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     downloads = made.number(Stage.DOWNLOAD, "todo")
-    cost = "unknown: no stored composite tells its cost" if made.credits is None else f"about {made.credits:,.0f}"
-    click.echo(f"{made.stale_masks} stale masks, {downloads} downloads; credits: {cost}.")
+    by = "" if made.requests is None else f" by {made.requests} requests"
+    cost = "unknown until the first job tells its cost" if made.credits is None else f"about {made.credits:,.0f}"
+    click.echo(f"{made.stale_masks} stale masks, {downloads} downloads{by}; credits: {cost}.")
+    limit = load_settings().openeo_max_credits
+    if made.credits is not None and limit is not None and made.credits > limit:
+        click.echo(f"The run will be paused before it has cost OPENEO_MAX_CREDITS={limit:g}.")
     click.echo("Times are for workers as there were; 'unknown' until units of that stage were made.")
 
 

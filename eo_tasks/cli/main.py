@@ -13,6 +13,7 @@ from rich.table import Table
 
 from eo_tasks import __version__
 from eo_tasks.cli.btc import btc
+from eo_tasks.cli.doctor import doctor
 from eo_tasks.cli.enqueue import enqueue
 from eo_tasks.cli.evaluate import evaluate
 from eo_tasks.cli.failures import errors, retry
@@ -55,5 +56,5 @@ def config() -> None:
     Console().print(table)
 
 
-for command in (run, sample, enqueue, status, runs, errors, retry, grid, btc, evaluate, login, openeo):
+for command in (run, sample, doctor, enqueue, status, runs, errors, retry, grid, btc, evaluate, login, openeo):
     main.add_command(command)

@@ -41,7 +41,8 @@ def runs(ctx: click.Context, as_json: bool) -> None:
         looked = f"pass {position.passes + 1}, {position.cell} cells"
         tally = ", ".join(f"{what} {number}" for what, number in sorted(position.last.items()) if number)
         years = write_ranges(run.wanted.years) + (" (fresh)" if run.not_before else "")
-        table.add_row(run.id, str(run.state), asked, years, cells, looked, tally)
+        state = f"{run.state}: {run.note}" if run.note else str(run.state)
+        table.add_row(run.id, state, asked, years, cells, looked, tally)
     Console().print(table)
 
 
@@ -84,6 +85,7 @@ def _facts(run: Run, position: Position) -> dict[str, object]:
         "state": str(run.state),
         "created_at": run.created_at,
         "since": run.since,
+        "note": run.note,
         "years": list(run.wanted.years),
         "cells": len(run.wanted.grid_ids),
         "is_fresh": bool(run.not_before),

@@ -7,13 +7,13 @@ from itertools import islice
 
 from eo_tasks.grid import GridYear
 from eo_tasks.plan import Wanted
-from eo_tasks.settings import ImagerySource, OpenEOMode, Settings
+from eo_tasks.settings import OpenEOMode, Settings
 from eo_tasks.state.entry import State
 from eo_tasks.state.runs import Run
-from eo_tasks.tasks.context import ledger, pipeline
+from eo_tasks.tasks.context import accounts, ledger, pipeline
 from eo_tasks.tasks.ordering.budget import SYNCHRONOUS_CREDITS
 from eo_tasks.tasks.survey import survey
-from eo_tasks.units import Stage
+from eo_tasks.units import Stage, Unit
 
 PART_CELLS = 500
 SAMPLE = 500  # records and entries that estimates are made of
@@ -26,12 +26,14 @@ class Forecast:
     Attributes:
         counts: By ``stage.what``: todo, done, in_flight, stuck, empty, blocked.
         stale_masks: Masks that would be made anew because model, settings or composites changed.
+        requests: Requests that the downloads take, where several are made by one; ``None`` where each is its own.
         credits: Likely cost of the downloads; ``None`` if unknown.
         busy_s: Likely time that each stage needs with the workers as they were; ``None`` if unknown.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     stale_masks: int = 0
+    requests: int | None = None
     credits: float | None = None
     busy_s: dict[Stage, float | None] = field(default_factory=dict)
 
@@ -44,6 +46,7 @@ def forecast(run: Run) -> Forecast:
     """Look at every cell of a request and change nothing."""
     made = Forecast()
     wanted, cells = run.wanted, len(run.wanted.grid_ids)
+    blocks: set[tuple[str, int]] = set()
     for start in range(0, cells, PART_CELLS):
         part = wanted.part(start, PART_CELLS)
         found = survey(part, run.not_before)
@@ -58,23 +61,35 @@ def forecast(run: Run) -> Forecast:
         for what, units in kinds.items():
             made.counts.update(f"{unit.stage}.{what}" for unit in units)
         made.stale_masks += _stale_masks(part)
+        if pipeline().backends:
+            blocks |= {_block_of(unit) for unit in found.sendable if unit.stage is Stage.DOWNLOAD}
     downloads = made.number(Stage.DOWNLOAD, "todo")
-    price = credits_each(pipeline().settings, wanted)
-    made.credits = None if price is None else downloads * price
+    made.requests = len(blocks) if pipeline().backends else None
+    made.credits = _credits(pipeline().settings, wanted, downloads, len(blocks))
     for stage in Stage:
         todo, pace_s = made.number(stage, "todo"), seconds_each(stage)
         made.busy_s[stage] = 0 if not todo else None if pace_s is None else todo * pace_s
     return made
 
 
-def credits_each(settings: Settings, wanted: Wanted) -> float | None:
-    """Credits of one composite: what those that are stored did cost, else what the service says."""
-    if settings.imagery_source[0] is ImagerySource.STAC:
+def _credits(settings: Settings, wanted: Wanted, downloads: int, requests: int) -> float | None:
+    """Credits of so many downloads: by finished jobs, else stored composites, else the service's price."""
+    backend = pipeline().backends.get(settings.imagery_source[0])
+    if backend is None or not downloads:
         return 0
+    if backend.mode is OpenEOMode.SYNCHRONOUS:
+        return SYNCHRONOUS_CREDITS * requests
+    learned = accounts().price(backend.account).of(downloads)
+    if learned is not None:
+        return learned
     paid = [cost for cost in islice(_costs(wanted), SAMPLE) if cost is not None]
-    if paid:
-        return sum(paid) / len(paid)
-    return SYNCHRONOUS_CREDITS if settings.openeo_mode is OpenEOMode.SYNCHRONOUS else None
+    return downloads * sum(paid) / len(paid) if paid else None
+
+
+def _block_of(unit: Unit) -> tuple[str, int]:
+    """The request that a download is made by."""
+    made = pipeline()
+    return made.blocks.name(made.grid.cell(unit.grid_id)), unit.years[0]
 
 
 def seconds_each(stage: Stage) -> float | None:

@@ -7,16 +7,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import openeo
 import pytest
 from redis import Redis
 
+from eo_tasks.grid import Cell
+from eo_tasks.sources import CompositeRequest
+from eo_tasks.sources.openeo.graph import composite_graph
 from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.runs import Runs, RunState
 from eo_tasks.units import Stage
 from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
-from tests.ordering import check_images, ordering, request
+from tests.ordering import BANDS, EPSG, cell_box, check_images, ordering, request
 from tests.system import BEAT, CONTROL, CPU, System, celery, system, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -310,3 +314,42 @@ def test_pending_orders_take_no_worker(
         wait_for(redis, lambda: len(backend.audit("started")) == 2, DEADLINE_S, running.logs)
         assert not list(redis.scan_iter("eo-tasks:lease:download_*"))
     assert len(backend.audit("created")) == 2
+
+
+def test_the_doctor_finds_what_nobody_needs_and_deletes_it(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+        wait_for(redis, lambda: not redis.hlen("eo-tasks:orders"), DEADLINE_S, running.logs)
+        wait_for(redis, lambda: bool(redis.exists("eo-tasks:tick-ended:beat.sweep")), DEADLINE_S, running.logs)
+        well = command(running, "doctor")
+        assert well.returncode == 0, well.stdout + well.stderr
+        assert "2 stored" in well.stdout
+        connection = openeo.connect(backend.url).authenticate_basic(USER, PASSWORD)
+        asked = CompositeRequest.of(Cell(0, EPSG, cell_box(0, 8)), 1999, BANDS, (4, 5), (3, 8))
+        graph = composite_graph(asked, "SENTINEL2_L2A")
+        for title in ("eo-tasks 0123456789 01234567 1999 cells 0-3", "someone else's"):
+            connection.create_job(graph, title=title, validate=False)
+        ill = command(running, "doctor")
+        assert ill.returncode == 1, ill.stdout + ill.stderr
+        assert "1 unwanted" in ill.stdout
+        assert command(running, "doctor", "--delete").returncode == 0
+    assert [job["title"].partition(" ")[0] for job in backend.jobs()] == ["eo-tasks", "eo-tasks", "someone"]
+
+
+def test_a_dry_run_counts_requests_and_credits(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    with system(country, tmp_path / "logs") as running:
+        before = json.loads(command(running, "enqueue", "--years", "2022-2024", "--dry-run", "--json").stdout)
+        assert (before["requests"], before["credits"]) == (6, None)
+        start(running)
+        enqueue(running, tmp_path, 2022)
+        wait_until_stored(redis, running, 2022, 32)
+        after = json.loads(command(running, "enqueue", "--years", "2022-2024", "--dry-run", "--json").stdout)
+    assert (after["requests"], after["units"]["download"]["done"]) == (4, 32)
+    paid = sum(job["costs"] for job in backend.jobs())
+    assert after["credits"] == pytest.approx(2 * paid)

@@ -165,9 +165,7 @@ def test_a_run_without_a_grid_is_told():
 
 
 def test_a_source_that_does_not_exist_is_told():
-    assert complaint("run", "--source", "ftp", code=MISUSED).startswith(
-        "Invalid value for '--source': 'ftp' is not one of"
-    )
+    assert complaint("run", "--source", "ftp").startswith("IMAGERY_SOURCE=ftp: takes 'openeo', 'openeo2' or 'stac'")
 
 
 def test_enqueueing_without_years_is_told():
