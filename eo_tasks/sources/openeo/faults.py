@@ -195,18 +195,13 @@ def unanswered(login: "Login", step: str, error: Exception) -> EOTasksError:
 
     if isinstance(error, (kinds.MissingSchema, kinds.InvalidSchema, kinds.InvalidURL)):
         return MEANINGS[BAD_ADDRESS](
-            f"openEO {step} at {login}: no address that can be asked. Check {prefix_of(login)}_URL."
+            f"openEO {step} at {login}: no address that can be asked. Check {login.prefix}_URL."
         )
     # The client's text repeats addresses, which may hold signatures; the kind of failure says enough.
     return MEANINGS[NO_ANSWER](
         f"openEO {step} at {login}: no answer ({type(error).__name__}). It is tried again; if that goes on, check "
-        f"{prefix_of(login)}_URL and the network."
+        f"{login.prefix}_URL and the network."
     )
-
-
-def prefix_of(login: "Login") -> str:
-    """How the variables of this backend begin."""
-    return str(getattr(login, "prefix", "OPENEO"))
 
 
 def short(text: str) -> str:
@@ -220,7 +215,7 @@ def _refusal(login: "Login", step: str, error: Exception, retry_after: str | Non
     kind = meaning(status, code, said, retry_after)
     if kind is EmptyCompositeError:
         return kind(f"{login}: {NO_OBSERVATION}")
-    prefix = prefix_of(login)
+    prefix = login.prefix
     advice = ADVICE[kind].format(said=said, prefix=prefix)
     if code == "CollectionNotFound":
         advice = f"it has no such collection ({said}). Check {prefix}_URL and {prefix}_COLLECTION."
@@ -240,7 +235,7 @@ def _login_fault(login: "Login", error: Exception) -> EOTasksError:
         return kind(f"openEO login at {login}: {ADVICE[kind].format(said=status)}")
     if issubclass(kind, SourceUnavailableError) and kind is not ResultGoneError:
         return unanswered(login, "login", error)
-    said, prefix = login.without_secrets(short(str(error))), prefix_of(login)
+    said, prefix = login.without_secrets(short(str(error))), login.prefix
     return AccountError(
         f"openEO login at {login}: refused ({said}). Check {prefix}_AUTH_METHOD, {prefix}_AUTH_CLIENT_ID, "
         f"{prefix}_AUTH_CLIENT_SECRET, {prefix}_AUTH_REFRESH_TOKEN and {prefix}_AUTH_PROVIDER_ID."

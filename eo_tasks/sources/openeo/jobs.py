@@ -19,7 +19,7 @@ from eo_tasks.errors import (
     SourceUnavailableError,
 )
 from eo_tasks.sources.openeo.connection import CONNECT_S, Line
-from eo_tasks.sources.openeo.faults import code_of, job_failure, prefix_of
+from eo_tasks.sources.openeo.faults import code_of, job_failure
 from eo_tasks.sources.openeo.graph import composite_graph
 from eo_tasks.sources.openeo.transfer import LinkGoneError, download, receive
 
@@ -316,7 +316,7 @@ class Jobs:
         except SourceError as error:
             if getattr(error.__cause__, "http_status_code", None) != 404:
                 raise
-            prefix = prefix_of(login)
+            prefix = login.prefix
             raise AccountError(
                 f"openEO collection {collection!r} at {login}: it is not there. Check {prefix}_URL and "
                 f"{prefix}_COLLECTION."
