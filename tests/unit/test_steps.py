@@ -65,6 +65,8 @@ class PaintedSource:
         rng = np.random.default_rng(request.year)
         dn = rng.integers(100, 3000, (3, *pixels.shape)).astype(np.uint16) * np.uint16(self.clear)
         dn[:, 0, 0] = 0
+        if len(request.months) > 6:
+            dn[:, 0, 0] = 500  # seen in the months that were added
         counts = np.full(pixels.shape, 4, np.uint16)
         origin = Origin("stac", "painted", ("S2A_1",), ("2022-06-01",), "applied", {"a": 1})
         return Composite(pixels, request.bands, dn, counts, origin)
@@ -177,9 +179,7 @@ def test_a_truncated_staged_composite_is_downloaded_again(pipeline):
 
 def test_a_composite_without_a_clear_observation_is_told_and_leaves_nothing(pipeline):
     pipeline.source.clear = False
-    with pytest.raises(
-        EmptyCompositeError, match=r"^Cell 0, 2022: no clear observation in months \(4, 5, 6, 7, 8, 9\)"
-    ):
+    with pytest.raises(EmptyCompositeError, match=r"^Cell 0, 2022: no clear observation in months 4–9"):
         download(pipeline, CELL_YEAR)
     assert files_in(pipeline.settings.data_dir) == []
 
@@ -734,4 +734,18 @@ def test_a_store_that_is_not_there_yet_is_told(tmp_path, pipeline, mode):
 
 def test_a_pipeline_opens_what_the_settings_name(tmp_path, monkeypatch):
     monkeypatch.setattr("eo_tasks.steps.pipeline.open_source", lambda settings: settings.imagery_source)
-    assert Pipeline(load_settings(imagery_source="stac")).source == "stac"
+    assert Pipeline(load_settings(imagery_source="stac")).source == ("stac",)
+
+
+def test_a_composite_that_is_not_clear_enough_counts_as_empty_and_says_which_setting(tmp_path):
+    pipeline = made(tmp_path, min_clear=1)
+    with pytest.raises(EmptyCompositeError, match=r"^Cell 0, 2022: \d+\.\d% of the pixels are clear .*MIN_CLEAR=1\."):
+        download(pipeline, CELL_YEAR)
+    assert files_in(pipeline.settings.data_dir) == []
+
+
+def test_months_are_added_for_a_cell_that_is_not_clear_enough_and_recorded(tmp_path):
+    pipeline = made(tmp_path, min_clear=1, extra_months=2)
+    download(pipeline, CELL_YEAR)
+    assert [request.months for request in pipeline.source.requests] == [(4, 5, 6, 7, 8, 9), tuple(range(2, 12))]
+    assert pipeline.staging.get(CELL_YEAR).record["months"] == list(range(2, 12))
