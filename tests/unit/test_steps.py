@@ -737,14 +737,14 @@ def test_a_pipeline_opens_what_the_settings_name(tmp_path, monkeypatch):
     assert Pipeline(load_settings(imagery_source="stac")).source == ("stac",)
 
 
-def test_a_composite_that_is_not_clear_enough_counts_as_empty_and_says_which_setting(tmp_path):
+def test_a_composite_that_is_not_clear_enough_counts_as_empty_and_says_which_setting(tmp_path, pipeline):
     pipeline = made(tmp_path, min_clear=1)
     with pytest.raises(EmptyCompositeError, match=r"^Cell 0, 2022: \d+\.\d% of the pixels are clear .*MIN_CLEAR=1\."):
         download(pipeline, CELL_YEAR)
     assert files_in(pipeline.settings.data_dir) == []
 
 
-def test_months_are_added_for_a_cell_that_is_not_clear_enough_and_recorded(tmp_path):
+def test_months_are_added_for_a_cell_that_is_not_clear_enough_and_recorded(tmp_path, pipeline):
     pipeline = made(tmp_path, min_clear=1, extra_months=2)
     download(pipeline, CELL_YEAR)
     assert [request.months for request in pipeline.source.requests] == [(4, 5, 6, 7, 8, 9), tuple(range(2, 12))]
