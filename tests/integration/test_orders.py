@@ -167,10 +167,14 @@ def test_a_run_stops_before_its_budget_is_spent_and_says_what_to_do(
         (run,) = Runs(redis).all()
         assert "OPENEO_MAX_CREDITS=7.5" in run.note
         wait_for(redis, lambda: not redis.hlen("eo-tasks:orders"), DEADLINE_S, running.logs)
+        wait_for(redis, lambda: stored_in_all(redis, 2020, 2021, 2022, 2023) == 48, DEADLINE_S, running.logs)
     assert len(backend.audit("created")) == 3
     spent = sum(job["costs"] for job in backend.jobs())
     assert Accounts(redis).spent(run.id) == pytest.approx(spent)
-    assert sum(counts(redis, year, Stage.STORE).get(State.COMPLETED, 0) for year in (2020, 2021, 2022, 2023)) == 48
+
+
+def stored_in_all(redis: Redis, *years: int) -> int:
+    return sum(counts(redis, year, Stage.STORE).get(State.COMPLETED, 0) for year in years)
 
 
 def test_a_year_without_imagery_is_empty_at_once_for_the_whole_block(

@@ -24,6 +24,7 @@ from eo_tasks.errors import (
 from eo_tasks.settings import ImagerySource, current_settings
 from eo_tasks.sources.openeo.backend import Backend
 from eo_tasks.sources.openeo.jobs import Job, Jobs, JobStatus
+from eo_tasks.state.entry import State
 from eo_tasks.state.order import Order, OrderState, read_title
 from eo_tasks.state.orders import TICK, Admission
 from eo_tasks.state.queues import queued_ids
@@ -70,7 +71,9 @@ def _look_after(backend: Backend, mine: Sequence[Order], until: float) -> None:
     others = sorted((order for order in mine if order not in ready), key=lambda order: PROGRESS.index(order.state))
     _send_again(ready)
     standing = accounts().standing(backend.account)
-    if standing.out_until > time() or not others:
+    if standing.out_until > time():
+        others = [] if standing.is_closed else [order for order in others if order.state is OrderState.STARTED]
+    if not others:
         return
     try:
         with backend.connected() as jobs:
@@ -114,7 +117,11 @@ class _Look:
             self._has_room = False
             ends.account_failed(self._backend, error)
         except NoSuchJobError as error:
-            ends.failed(orders().get(order.id) or order, error)
+            now = orders().get(order.id) or order
+            if time() < now.since + self._backend.answer_s:  # it may take the backend a moment to know its own job
+                orders().move(now, replace(now, due=time() + ends.UNANSWERED_S))
+            else:
+                ends.failed(now, error)
         except (AccountError, SourceUnavailableError):
             raise
         except EOTasksError as error:
@@ -163,8 +170,10 @@ class _Look:
             orders().move(order, tried)
             raise
         created = replace(order, state=OrderState.CREATED, job_id=job_id, since=round(time(), 3))
-        if not orders().move(order, created):
-            self._jobs.delete(job_id)  # this process was frozen, and another one went on in its place
+        if not orders().move(order, created):  # this process was frozen, and another one went on in its place
+            now = orders().get(order.id)
+            if now is None or now.job_id != job_id:  # else the other one found this very job by its title
+                self._jobs.delete(job_id)
             return
         self._start(created)
 
@@ -195,18 +204,20 @@ class _Look:
         """Take over a job that makes what the order asks for, and that no open order knows: it is paid for."""
         if not accounts().is_listed(self._backend.account):
             self._keep_unknown()
-        for job_id, text in accounts().orphans(self._backend.account).items():
+        orphans = accounts().orphans(self._backend.account)
+        taken = {other.job_id for other in orders().all(self._backend.account)} if orphans else set()
+        for job_id, text in orphans.items():
             title, created_at = json.loads(text)
             titled = read_title(title)
             is_young = created_at >= max(order.not_before, time() - ADOPTED_S)
-            if titled is None or not titled.makes(order) or not is_young or job_id in order.ignored:
+            if titled is None or not titled.makes(order) or not is_young or job_id in {*order.ignored, *taken}:
                 continue
-            if accounts().adopt(self._backend.account, job_id):
+            adopted = replace(order, state=OrderState.CREATED, job_id=job_id, since=round(time(), 3))
+            if orders().move(order, adopted):  # before the job is an orphan no more: this process may end in between
+                accounts().adopt(self._backend.account, job_id)
                 log.info("job adopted", extra={"order": order.id, "job": job_id})
-                adopted = replace(order, state=OrderState.CREATED, job_id=job_id, since=round(time(), 3))
-                if orders().move(order, adopted):
-                    self._see(adopted, self._jobs.look(job_id))
-                return True
+                self._see(adopted, self._jobs.look(job_id))
+            return True
         return False
 
     def _keep_unknown(self) -> None:
@@ -276,9 +287,9 @@ class _Look:
 
 def _send(order: Order) -> None:
     """Have a worker fetch a result, now or as soon as there is one."""
-    sent = replace(order, attempts=order.attempts + 1, due=round(time() + ledger().limits.grace_s, 3))
-    if order.attempts >= ledger().limits.max_attempts:
-        ends.failed(order, JobFailedError(f"its result could not be fetched in {order.attempts} tries: {order.error}"))
+    sent = replace(order, sent=order.sent + 1, due=round(time() + ledger().limits.grace_s, 3))
+    if order.sent >= ledger().limits.max_attempts:  # each time its worker was lost with it
+        ends.failed(order, JobFailedError(f"its result could not be fetched in {order.sent} tries"))
     elif orders().move(order, sent):
         app.send_task("eo_tasks.fetch", (order.id,), task_id=_fetch_id(order), queue=DOWNLOADS)
 
@@ -294,7 +305,7 @@ def _send_again(ready: Iterable[Order]) -> None:
         if not units:
             forget_file(order)
             orders().drop(order)
-        elif not ledger().leased(units):
+        elif any(entry.state is State.ORDERED for entry in ledger().entries(units).values()):
             _send(order)
 
 

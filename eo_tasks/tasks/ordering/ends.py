@@ -11,6 +11,7 @@ from time import time
 from eo_tasks.blocks import split_in_four
 from eo_tasks.errors import (
     AccountError,
+    CreditsExhaustedError,
     EmptyCompositeError,
     EOTasksError,
     JobFailedError,
@@ -37,8 +38,8 @@ from eo_tasks.units import Unit
 log = logging.getLogger(__name__)
 
 BUSY_S = 30  # when a source that is busy is asked again, if it does not say
-OUT_S = 3600  # an account that cannot be used is tried again after this, where there is another source meanwhile
-MENDED_S = 10  # where there is none, someone mends it and resumes the run
+UNANSWERED_S = 10  # when a source that did not answer is asked again
+OUT_S = 3600  # when an account that cannot be used is tried again, unless someone says that it is mended
 OUTAGE_S = 1800  # a source that does not answer for so long is given up for another one, if there is one
 
 
@@ -50,10 +51,17 @@ def failed(order: Order, error: Exception) -> None:
         _find_empty(order, error)
     elif isinstance(error, JobFailedError) and len(order.cells) > 1:
         split(order, told)
-    elif policy_of(error) is None or order.attempts + 1 >= ledger().limits.max_attempts:
+    elif order.attempts + 1 >= _most_attempts(error):
         give_up(order, error)
     else:
         put_off(order, error)
+
+
+def _most_attempts(error: Exception) -> int:
+    policy = policy_of(error)
+    if policy is None:
+        return 0
+    return ledger().limits.max_attempts if policy.max_attempts is None else policy.max_attempts
 
 
 def put_off(order: Order, error: Exception) -> None:
@@ -66,7 +74,7 @@ def put_off(order: Order, error: Exception) -> None:
         anew = replace(_anew(order, describe(error)), attempts=attempts, due=due, ignored=ignored)
         orders().split(order, [anew])
         return
-    orders().move(order, replace(order, attempts=attempts, due=due, error=describe(error), since=time()))
+    orders().move(order, replace(order, attempts=attempts, sent=0, due=due, error=describe(error), since=time()))
 
 
 def split(order: Order, reason: str) -> None:
@@ -115,10 +123,12 @@ def account_failed(backend: Backend, error: EOTasksError) -> None:
     since = known.failing_since or now
     has_next = backend.source is not pipeline().settings.imagery_source[-1]
     if not is_out and not (has_next and now - since > OUTAGE_S):
-        accounts().note(backend.account, Standing(now + MENDED_S, 0, since, describe(error)))
+        again = now + UNANSWERED_S
+        accounts().note(backend.account, Standing(again, failing_since=since, reason=describe(error)))
         return
-    out_until = now + (OUT_S if has_next else MENDED_S)
-    accounts().note(backend.account, Standing(0, out_until, since, describe(error)))
+    is_closed = not isinstance(error, CreditsExhaustedError)
+    out = Standing(out_until=now + OUT_S, is_closed=is_closed, failing_since=since, reason=describe(error))
+    accounts().note(backend.account, out)
     log.error("account out", extra={"account": backend.account, "source": str(backend.source), "error": str(error)})
     mine = orders().all(backend.account)
     if not has_next:
@@ -191,6 +201,7 @@ def _anew(order: Order, reason: str) -> Order:
         job_id="",
         ignored=(),
         attempts=0,
+        sent=0,
         begun_at=0.0,
         credits=None,
         error=reason,

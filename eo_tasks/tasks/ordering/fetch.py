@@ -14,7 +14,15 @@ from celery import Task
 from celery.exceptions import Ignore
 
 from eo_tasks.celery import app
-from eo_tasks.errors import AccountError, EmptyCompositeError, EOTasksError, LeaseLostError, SourceUnavailableError
+from eo_tasks.errors import (
+    AccountError,
+    EmptyCompositeError,
+    EOTasksError,
+    LeaseLostError,
+    SourceBusyError,
+    SourceUnavailableError,
+    StorageFullError,
+)
 from eo_tasks.files import read_json, write_json
 from eo_tasks.grid import GridYear
 from eo_tasks.raster import PixelGrid
@@ -30,9 +38,8 @@ from eo_tasks.steps.scratch import FETCH_PREFIX
 from eo_tasks.tasks.context import accounts, heartbeat, ledger, orders, pipeline
 from eo_tasks.tasks.ordering import ends
 from eo_tasks.tasks.ordering.budget import SYNCHRONOUS_CREDITS
-from eo_tasks.tasks.retries import policy_of
 from eo_tasks.tasks.send import publish
-from eo_tasks.tasks.shell import describe, failed, new_owner
+from eo_tasks.tasks.shell import describe, explained, failed, new_owner
 from eo_tasks.units import Unit
 
 log = logging.getLogger(__name__)
@@ -74,6 +81,16 @@ def forget_file(order: Order) -> None:
         path.unlink(missing_ok=True)
 
 
+def clear_files() -> None:
+    """Delete results whose orders are closed."""
+    kept = {order.id for order in orders().all()}
+    folder = pipeline().settings.data_dir / FOLDER
+    for path in folder.glob("*.tiff") if folder.is_dir() else ():
+        if path.stem not in kept:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".json").unlink(missing_ok=True)
+
+
 def _fetch(order: Order, owner: str, worker: str) -> dict[str, Any]:
     backend, request = pipeline().backends[ImagerySource(order.source)], request_of(order)
     file = order_file(pipeline().settings.data_dir, order)
@@ -90,13 +107,14 @@ def _fetch(order: Order, owner: str, worker: str) -> dict[str, Any]:
                         heartbeat().drop(lease)
     except LeaseLostError:
         raise Ignore from None
-    except AccountError as error:
+    except (AccountError, SourceBusyError) as error:
         ends.account_failed(backend, error)
         _later(order, error)
-    except Exception as error:
-        _put_away(order, file, error)
-        ends.failed(order, error)
-        raise
+    except Exception as caught:
+        told = explained(order.name, caught)
+        _put_away(order, file, told)
+        ends.failed(order, told)
+        raise told from caught
     if not orders().open_units(order):
         forget_file(order)
         orders().drop(orders().get(order.id) or order)
@@ -162,11 +180,12 @@ def _empty(order: Order, lease: Lease, error: EmptyCompositeError) -> str:
 
 def _later(order: Order, error: Exception) -> None:
     """The account cannot be used now; the result waits."""
-    orders().move(order, replace(order, due=time() + ends.MENDED_S, error=describe(error)))
+    delay_s = (error.retry_after_s or ends.BUSY_S) if isinstance(error, SourceBusyError) else ends.UNANSWERED_S
+    orders().move(order, replace(order, due=time() + delay_s, sent=0, error=describe(error)))
 
 
 def _put_away(order: Order, file: Path, error: Exception) -> None:
     """Drop a file that is not what it should be; one that stands for a failure to write is whole."""
-    if isinstance(error, EOTasksError) or policy_of(error) is None:
+    if not isinstance(error, StorageFullError):
         forget_file(order)
     log.warning("result not taken", extra={"order": order.id, "file": file.name, "error": describe(error)})

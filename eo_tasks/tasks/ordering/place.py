@@ -1,11 +1,13 @@
 """Putting downloads on order, block by block."""
 
 import secrets
+from collections.abc import Sequence
 from time import time
 
 from eo_tasks.grid import GridYear
 from eo_tasks.settings import ImagerySource, OpenEOMode
 from eo_tasks.state.order import Order
+from eo_tasks.state.runs import Run
 from eo_tasks.steps.requests import request_recipe
 from eo_tasks.tasks.context import accounts, not_before, orders, pipeline, runs
 from eo_tasks.units import Unit
@@ -33,8 +35,10 @@ def place(grid_year: GridYear, source: ImagerySource) -> Order | None:
     unit, backend = grid_year.download, pipeline().backends[source]
     if not _is_missing(grid_year):
         return None
-    cells = [cell_id for cell_id in _companions(grid_year) if _joins(GridYear(cell_id, grid_year.year), unit)]
-    wanting = [run for run in runs().recently_active() if run.wants(unit)]
+    active = runs().active()  # as of now: one that began a moment ago wants the rest of the block too
+    others = [GridYear(cell_id, grid_year.year) for cell_id in _companions(grid_year)]
+    cells = [other.grid_id for other in others if _joins(other, unit, active)]
+    wanting = [run for run in active if run.wants(unit)]
     order = Order(
         id=secrets.token_hex(5),
         source=str(source),
@@ -57,9 +61,9 @@ def _companions(grid_year: GridYear) -> list[int]:
     return [cell.grid_id for cell in block if cell.grid_id != grid_year.grid_id]
 
 
-def _joins(other: GridYear, unit: Unit) -> bool:
+def _joins(other: GridYear, unit: Unit, active: Sequence[Run]) -> bool:
     """Whether another cell of the block is wanted, missing, and to come from the same source."""
-    if not any(run.wants(other.download) for run in runs().recently_active()):
+    if not any(run.wants(other.download) for run in active):
         return False
     return _is_missing(other) and accounts().tried(other.download.id) == accounts().tried(unit.id)
 
