@@ -13,7 +13,7 @@ from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.state.entry import Followers, State
 from eo_tasks.steps import Outcome
 from eo_tasks.tasks.batch import infer_batch
-from eo_tasks.tasks.context import pipeline
+from eo_tasks.tasks.context import accounts, pipeline
 from eo_tasks.tasks.ordering.place import place, source_of
 from eo_tasks.tasks.send import pairs_completed_by, publish
 from eo_tasks.tasks.shell import UnitTask, perform
@@ -39,7 +39,9 @@ def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
         step = partial(_stored_by_now, grid_year)
     else:
         step = partial(steps.download, pipeline(), grid_year)
-    result, _ = perform(self, grid_year.download, step, follow)
+    result, closed = perform(self, grid_year.download, step, follow)
+    if closed.state.is_done and len(pipeline().settings.imagery_source) > 1:
+        accounts().set_tried(grid_year.download.id, 0)
     return result
 
 

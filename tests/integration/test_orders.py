@@ -7,20 +7,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import openeo
 import pytest
 from redis import Redis
 
-from eo_tasks.grid import Cell
+from eo_tasks.grid import Cell, GridYear
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.sources.openeo.graph import composite_graph
 from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.runs import Runs, RunState
+from eo_tasks.storage.local import LocalStore
 from eo_tasks.units import Stage
 from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
-from tests.ordering import BANDS, EPSG, cell_box, check_images, ordering, request
+from tests.openeo_backend.scenes import COLLECTION, SyntheticScene, write_catalog
+from tests.ordering import BANDS, BOTTOM, EPSG, LEFT, SIDE_M, cell_box, check_images, ordering, request
 from tests.system import BEAT, CONTROL, CPU, System, celery, system, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -357,3 +360,23 @@ def test_a_dry_run_counts_requests_and_credits(
     assert (after["requests"], after["units"]["download"]["done"]) == (4, 32)
     paid = sum(job["costs"] for job in backend.jobs())
     assert after["credits"] == pytest.approx(2 * paid)
+
+
+def test_cells_come_from_a_stac_catalog_when_openeo_fails_for_good(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("POST", "/jobs", {"status": 400, "code": "ProcessUnsupported", "message": "no"}, times=-1))
+    shape = (4 * SIDE_M // 10, 8 * SIDE_M // 10)
+    layers = {band: np.full(shape, 1000 + number, np.uint16) for number, band in enumerate(BANDS)}
+    layers["SCL"] = np.full(shape, 4, np.uint8)
+    scene = SyntheticScene("S2A_1", "2023-06-01T10:00:00Z", layers, left=LEFT, top=BOTTOM + 4 * SIDE_M)
+    catalog = write_catalog(tmp_path / "stac", [scene])
+    other = {"IMAGERY_SOURCE": "openeo,stac", "STAC_URL": str(catalog), "STAC_COLLECTION": COLLECTION}
+    with system(country | other, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    store = LocalStore(Path(country["DATA_DIR"]))
+    assert {(store.image_record(GridYear(cell, 2023)) or {})["source"] for cell in range(32)} == {"stac"}
+    assert store.get_image(GridYear(31, 2023)).dn[2, 5, 5] == 1002
+    assert not redis.exists("eo-tasks:sources-tried"), "what was tried is forgotten when it is there"

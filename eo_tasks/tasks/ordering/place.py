@@ -16,6 +16,8 @@ from eo_tasks.units import Unit
 def source_of(unit: Unit) -> ImagerySource:
     """The source that a download is to come from: the first that can be used and has not failed for it."""
     preferred = pipeline().settings.imagery_source
+    if len(preferred) == 1:
+        return preferred[0]
     left = preferred[min(accounts().tried(unit.id), len(preferred) - 1) :]
     return next((source for source in left if not is_out(source)), left[0])
 
