@@ -386,16 +386,20 @@ class Progress:
 
 
 def report(drill: str, findings: Findings, **figures: object) -> None:
-    """Append a drill's figures to the file that CHAOS_FIGURES names, if any."""
-    told = {
-        "drill": drill,
+    """Append a drill's figures, and what was found, to the file that CHAOS_FIGURES names, if any."""
+    write_figures(
+        drill,
         **figures,
-        "lost": len(findings.lost),
-        "at_once": len(findings.at_once),
-        "published_twice": len(findings.twice),
-        "executions": findings.executions,
-        "repeated_executions": findings.repeated,
-    }
+        lost=len(findings.lost),
+        at_once=len(findings.at_once),
+        published_twice=len(findings.twice),
+        executions=findings.executions,
+        repeated_executions=findings.repeated,
+    )
+
+
+def write_figures(drill: str, **figures: object) -> None:
+    """Append a drill's figures to the file that CHAOS_FIGURES names, if any."""
     if path := os.environ.get("CHAOS_FIGURES"):
         with Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+            file.write(json.dumps({"drill": drill, **figures}) + "\n")
