@@ -119,9 +119,13 @@ def _reconnect() -> None:
 def _follow(services: Services, run: Run, todo: Plan, follow: Callable[[Progress], None]) -> Progress:
     """Enqueue the run, then look until nothing more will come."""
     from eo_tasks.tasks.checkpoints import export_changed
-    from eo_tasks.tasks.context import ledger
+    from eo_tasks.tasks.context import ledger, runs
+    from eo_tasks.tasks.control import resume
     from eo_tasks.tasks.enqueue import enqueue_years
 
+    kept = runs().get(run.id)
+    if kept is not None and kept.state is RunState.PAUSED:
+        resume(kept)  # who runs this again has mended what it waited for
     enqueue_years(run.wanted.years, run.wanted.grid_ids)
     pause = Event()
     while True:

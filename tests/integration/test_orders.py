@@ -24,6 +24,7 @@ from eo_tasks.units import Stage
 from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
 from tests.openeo_backend.scenes import COLLECTION, SyntheticScene, write_catalog
 from tests.ordering import BANDS, BOTTOM, EPSG, LEFT, SIDE_M, cell_box, check_images, ordering, request
+from tests.painted import GOLDEN
 from tests.system import BEAT, CONTROL, CPU, System, celery, system, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -169,6 +170,7 @@ def test_a_run_stops_before_its_budget_is_spent_and_says_what_to_do(
         wait_for_pause(redis, running)
         (run,) = Runs(redis).all()
         assert "OPENEO_MAX_CREDITS=7.5" in run.note
+        assert re.search(r" (80|96|112|128) composites are left to do", run.note)
         wait_for(redis, lambda: not redis.hlen("eo-tasks:orders"), DEADLINE_S, running.logs)
         wait_for(redis, lambda: stored_in_all(redis, 2020, 2021, 2022, 2023) == 48, DEADLINE_S, running.logs)
     assert len(backend.audit("created")) == 3
@@ -380,3 +382,28 @@ def test_cells_come_from_a_stac_catalog_when_openeo_fails_for_good(
     assert {(store.image_record(GridYear(cell, 2023)) or {})["source"] for cell in range(32)} == {"stac"}
     assert store.get_image(GridYear(31, 2023)).dn[2, 5, 5] == 1002
     assert not redis.exists("eo-tasks:sources-tried"), "what was tried is forgotten when it is there"
+
+
+@pytest.mark.parametrize("budget", [None, 0.0])
+def test_a_local_run_orders_too_and_ends_where_a_person_is_needed(
+    country: dict[str, str], backend: FaultyBackend, tmp_path: Path, budget: float | None
+) -> None:
+    backend.set(budget=budget)
+    environment = country | {"BTC_MODEL_CHECKPOINT": str(GOLDEN), "BTC_DEVICE": "cpu"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "eo_tasks.cli", "run", "--years", "2023", "--no-flower"],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+
+    if budget is not None:
+        ended = run()
+        assert ended.returncode == 1, ended.stdout + ended.stderr
+        assert "credits exhausted" in ended.stderr
+        assert "Traceback" not in ended.stderr
+        backend.set(budget=None)
+    ended = run()
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
+    assert len(backend.audit("created")) == 2

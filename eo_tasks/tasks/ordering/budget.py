@@ -1,10 +1,12 @@
 """What a run may cost, and what an order is likely to."""
 
+from eo_tasks.grid import GridYear
 from eo_tasks.settings import current_settings
 from eo_tasks.state.order import Order, OrderState
 from eo_tasks.state.runs import Run
-from eo_tasks.tasks.context import accounts, orders
+from eo_tasks.tasks.context import accounts, ledger, orders
 
+CHUNK = 5000  # cells looked at in one step
 SYNCHRONOUS_CREDITS = 7.0  # the Copernicus Data Space charges a synchronous request flat
 FIRST_JOB_CREDITS = 7.0  # assumed of the first job, until it tells its costs
 
@@ -33,9 +35,19 @@ def refusal(run: Run, order: Order) -> str | None:
         return None
     return (
         f"{spent:.1f} credits are spent and {at_work:.1f} at work; the next request would exceed OPENEO_MAX_CREDITS="
-        f"{limit:g} with about {estimate(order):.1f} more. Raise it, restart the workers, then: "
-        f"eo-tasks runs resume {run.id}"
+        f"{limit:g} with about {estimate(order):.1f} more. {left(run)} composites are left to do. Raise it, "
+        f"restart the workers, then: eo-tasks runs resume {run.id}"
     )
+
+
+def left(run: Run) -> int:
+    """How many composites of a run are neither made nor known to be impossible."""
+    number = 0
+    for start in range(0, len(run.wanted.grid_ids), CHUNK):
+        part = run.wanted.part(start, CHUNK)
+        units = (GridYear(grid_id, year).download for grid_id in part.grid_ids for year in part.years)
+        number += sum(not entry.state.is_settled for entry in ledger().entries(units).values())
+    return number
 
 
 def _at_work(run: Run, order: Order) -> list[Order]:

@@ -150,6 +150,9 @@ def _cut(order: Order, lease: Lease, request: CompositeRequest, result: Result) 
         with TemporaryDirectory(dir=staging, prefix=FETCH_PREFIX) as scratch:
             composite = result.composite(PixelGrid.of(cell))
             outcome = stage(pipeline(), cell, request, composite, Path(scratch))
+    except (SystemExit, KeyboardInterrupt):  # told to stop: not the cell's fault
+        ledger().release(lease)
+        raise
     except EmptyCompositeError as error:
         return _empty(order, lease, error)
     except LeaseLostError:
