@@ -108,8 +108,12 @@ class Accounts:
         """Whether the account's jobs were looked through lately, in this Redis."""
         return bool(self._redis.exists(_listed_key(account)))
 
+    def keep_orphan(self, account: str, job_id: str, title: str, created_at: float) -> None:
+        """Remember a job whose order is closed before its result was taken: it is paid for."""
+        self._redis.hset(_orphans_key(account), job_id, json.dumps([title, created_at]))
+
     def keep_orphans(self, account: str, titles: Mapping[str, str]) -> None:
-        """Remember jobs that no open order knows: job id → its title, status and age as JSON."""
+        """Remember all jobs that no open order knows: job id → its title and when it was created, as JSON."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.delete(_orphans_key(account))
         if titles:

@@ -407,3 +407,17 @@ def test_a_local_run_orders_too_and_ends_where_a_person_is_needed(
     assert ended.returncode == 0, ended.stdout + ended.stderr
     check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
     assert len(backend.audit("created")) == 2
+
+
+def test_a_result_that_could_not_be_fetched_for_long_is_fetched_when_asked_for_again(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    backend.set_faults(Fault("GET", "/files/.*", {"status": 503}, times=-1))
+    with system(country | {"MAX_ATTEMPTS": "2"}, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_for(redis, lambda: counts(redis, 2023).get(State.FAILED) == 32, DEADLINE_S, running.logs)
+        backend.set_faults()
+        assert command(running, "retry").returncode == 0
+        wait_until_stored(redis, running, 2023, 32)
+    assert len(backend.audit("created")) == 2, "what is paid for is not made again"

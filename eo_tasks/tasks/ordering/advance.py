@@ -303,6 +303,8 @@ def _send_again(ready: Iterable[Order]) -> None:
             continue
         units = orders().open_units(order)
         if not units:
+            if any(entry.state is State.CANCELED for entry in ledger().entries(order.units).values()):
+                ends.keep_job(order)
             forget_file(order)
             orders().drop(order)
         elif any(entry.state is State.ORDERED for entry in ledger().entries(units).values()):

@@ -91,6 +91,8 @@ def split(order: Order, reason: str) -> None:
 def give_up(order: Order, error: Exception) -> None:
     """Have another source make what this one cannot, or leave it to a person."""
     units = orders().open_units(order)
+    if policy_of(error) is not None:
+        keep_job(order)
     tried = 1 + pipeline().settings.imagery_source.index(ImagerySource(order.source))
     if tried < len(pipeline().settings.imagery_source):
         move_elsewhere(order, units, tried)
@@ -102,6 +104,12 @@ def give_up(order: Order, error: Exception) -> None:
                 ending.callback(heartbeat().drop, lease)
                 ledger().fail(lease, f"{type(error).__name__}: {unit}: {error}")
     orders().drop(order)
+
+
+def keep_job(order: Order) -> None:
+    """Remember the job of an order that is closed with its result not taken, for the next one that wants the same."""
+    if order.is_batch and order.state is OrderState.READY:
+        accounts().keep_orphan(order.account, order.job_id, order.title, order.created_at)
 
 
 def move_elsewhere(order: Order, units: Sequence[Unit], tried: int) -> None:
