@@ -50,6 +50,10 @@ class Orders:
             key=lambda order: (order.created_at, order.id),
         )
 
+    def are_open(self) -> bool:
+        """Whether there is any open order."""
+        return bool(self._redis.exists(ORDERS))
+
     def get(self, order_id: str) -> Order | None:
         """An open order by its id."""
         text = self._redis.hget(ORDERS, order_id)

@@ -13,19 +13,20 @@ import pytest
 from redis import Redis
 
 from eo_tasks.grid import Cell, GridYear
+from eo_tasks.plan import Wanted
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.sources.openeo.graph import composite_graph
 from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
-from eo_tasks.state.runs import Runs, RunState
+from eo_tasks.state.runs import Run, Runs, RunState
 from eo_tasks.storage.local import LocalStore
 from eo_tasks.units import Stage
 from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
 from tests.openeo_backend.scenes import COLLECTION, SyntheticScene, write_catalog
 from tests.ordering import BANDS, BOTTOM, EPSG, LEFT, SIDE_M, cell_box, check_images, ordering, request
 from tests.painted import GOLDEN
-from tests.system import BEAT, CONTROL, CPU, System, celery, system, wait_for
+from tests.system import BEAT, CONTROL, CPU, System, celery, system, this_process, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -62,6 +63,24 @@ def wait_until_stored(redis: Redis, running: System, year: int, number: int) -> 
         return sum(ledger.counts(Stage.STORE, str(year)).get(state, 0) for state in stored) == number
 
     wait_for(redis, is_done, DEADLINE_S, running.logs)
+
+
+def test_a_run_that_began_a_moment_ago_wants_the_rest_of_the_block_too(
+    country: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eo_tasks.settings import ImagerySource
+    from eo_tasks.tasks.context import ledger, runs
+    from eo_tasks.tasks.ordering.place import place
+
+    with this_process(country, monkeypatch):
+        assert runs().recently_active() == []  # as this process saw it a moment ago
+        Runs(redis).add(run := Run(Wanted(tuple(range(32)), (2023,)), created_at=1.0))
+        ledger().make_ready([GridYear(0, 2023).download], run.id)
+        ledger().take(Stage.DOWNLOAD, run.id, 1)
+        order = place(GridYear(0, 2023), ImagerySource.OPENEO)
+        assert order is not None
+        assert len(order.cells) == 16
+        assert place(GridYear(1, 2023), ImagerySource.OPENEO) is None
 
 
 def wait_for_pause(redis: Redis, running: System) -> None:
@@ -421,3 +440,22 @@ def test_a_result_that_could_not_be_fetched_for_long_is_fetched_when_asked_for_a
         assert command(running, "retry").returncode == 0
         wait_until_stored(redis, running, 2023, 32)
     assert len(backend.audit("created")) == 2, "what is paid for is not made again"
+
+
+def test_what_was_lost_here_is_cut_again_from_jobs_that_are_still_there(
+    country: dict[str, str], backend: FaultyBackend, redis: Redis, tmp_path: Path
+) -> None:
+    images = Path(country["DATA_DIR"]) / "images" / "2023"
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    redis.flushall()
+    for cell in (0, 1, 9, 4):  # three of one block, one of the other
+        (images / f"sentinel2_grid_{cell}_2023_08.json").unlink()
+    with system(country, tmp_path / "logs") as running:
+        start(running)
+        enqueue(running, tmp_path, 2023)
+        wait_until_stored(redis, running, 2023, 32)
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
+    assert len(backend.audit("created")) == 2

@@ -46,13 +46,13 @@ def look_after(until: float, owner: str) -> dict[str, int]:
     Returns:
         How many orders are in which state now.
     """
-    known = orders().all()
-    if not known:
+    if not orders().are_open():
         return {}
     lease = heartbeat().take(lambda: orders().lease(TICK, owner))
     if lease is None:
         return {}
     try:
+        known = orders().all()
         for order in known:
             if not _is_ours(order):
                 _let_go(order)
@@ -210,11 +210,14 @@ class _Look:
             title, created_at = json.loads(text)
             titled = read_title(title)
             is_young = created_at >= max(order.not_before, time() - ADOPTED_S)
-            if titled is None or not titled.makes(order) or not is_young or job_id in {*order.ignored, *taken}:
+            if titled is None or not titled.makes(order) or not is_young or job_id in order.ignored:
                 continue
+            if job_id in taken:
+                return True  # another order cuts its cells out of it; this one's turn comes
             adopted = replace(order, state=OrderState.CREATED, job_id=job_id, since=round(time(), 3))
             if orders().move(order, adopted):  # before the job is an orphan no more: this process may end in between
-                accounts().adopt(self._backend.account, job_id)
+                if titled.cells == set(order.cells):
+                    accounts().adopt(self._backend.account, job_id)
                 log.info("job adopted", extra={"order": order.id, "job": job_id})
                 self._see(adopted, self._jobs.look(job_id))
             return True

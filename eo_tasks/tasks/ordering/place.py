@@ -6,10 +6,11 @@ from time import time
 
 from eo_tasks.grid import GridYear
 from eo_tasks.settings import ImagerySource, OpenEOMode
+from eo_tasks.state.entry import State
 from eo_tasks.state.order import Order
 from eo_tasks.state.runs import Run
 from eo_tasks.steps.requests import request_recipe
-from eo_tasks.tasks.context import accounts, not_before, orders, pipeline, runs
+from eo_tasks.tasks.context import accounts, ledger, not_before, orders, pipeline, runs
 from eo_tasks.units import Unit
 
 
@@ -35,7 +36,7 @@ def place(grid_year: GridYear, source: ImagerySource) -> Order | None:
         The order; ``None`` if the composite is there, or in someone's hands.
     """
     unit, backend = grid_year.download, pipeline().backends[source]
-    if not _is_missing(grid_year):
+    if not _is_missing(grid_year) or ledger().entry(unit).state is State.ORDERED:
         return None
     active = runs().active()  # as of now: one that began a moment ago wants the rest of the block too
     others = [GridYear(cell_id, grid_year.year) for cell_id in _companions(grid_year)]
