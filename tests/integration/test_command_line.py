@@ -52,6 +52,10 @@ def test_status_shows_runs_states_queues_and_errors(
         "queues": {"downloads": 0, "stores": 0, "btc": 0, "control": 0},
         "waiting_for_a_person": 1,
         "errors": {"download_463_2021": "SourceError: Cell 463, 2021: credits exhausted"},
+        "orders": {},
+        "credits": {},
+        "notes": {},
+        "accounts": {},
     }
     assert "download_463_2021" in eo_tasks(environment, tmp_path, "status").stdout
 

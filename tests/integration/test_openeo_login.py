@@ -27,6 +27,7 @@ from eo_tasks.settings import ImagerySource, Settings
 from eo_tasks.sources.openeo.account import account_of
 from eo_tasks.sources.openeo.backend import Backend, disconnect
 from eo_tasks.sources.openeo.jobs import JobStatus
+from eo_tasks.sources.openeo.logging_in import logged_in
 from eo_tasks.sources.openeo.login import Login
 from eo_tasks.sources.openeo.result import read_result
 from eo_tasks.sources.request import CompositeRequest
@@ -228,7 +229,7 @@ def test_processes_that_log_in_at_once_take_turns_with_the_one_token(provider, e
 
 def test_access_that_has_expired_is_renewed_unseen(provider, environment, tmp_path):
     run(environment, tmp_path, "login", "--no-browser")
-    with Login.from_settings(settings(environment)).connection() as connection:
+    with logged_in(Login.from_settings(settings(environment))) as connection:
         provider.expire()  # the backend has not seen it yet, and so does not remember it as good
         assert account_of(connection)["user_id"] == "ana"
     assert provider.fresh == set(tokens_of(environment).values())

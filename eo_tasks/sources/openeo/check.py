@@ -20,6 +20,7 @@ from eo_tasks.sources.openeo.connection import quick_session
 from eo_tasks.sources.openeo.faults import translated
 from eo_tasks.sources.openeo.graph import SCL
 from eo_tasks.sources.openeo.jobs import Jobs
+from eo_tasks.sources.openeo.logging_in import logged_in
 from eo_tasks.sources.openeo.login import Login
 from eo_tasks.sources.openeo.result import read_result
 from eo_tasks.sources.request import CompositeRequest
@@ -77,13 +78,13 @@ class Check:
         with (
             quick_session(answer_s) as session,
             translated(login, "backend"),
-            anyone.connection(session, answer_s) as connection,
+            logged_in(anyone, session, answer_s) as connection,
         ):
             yield _backend(login, connection)
         with (
             quick_session(answer_s) as session,
             translated(login, "login"),
-            login.connection(session, answer_s) as connection,
+            logged_in(login, session, answer_s) as connection,
         ):
             with translated(login, "account"):
                 account = {} if login.method is OpenEOAuth.NONE else account_of(connection)

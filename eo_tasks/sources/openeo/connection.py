@@ -14,6 +14,7 @@ from urllib3.util import Retry
 
 from eo_tasks.errors import AccountError, EOTasksError, SourceUnavailableError
 from eo_tasks.sources.openeo.faults import is_expired, translated
+from eo_tasks.sources.openeo.logging_in import logged_in
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -115,7 +116,7 @@ class Line:
             with translated(self.login, "login", lambda: self._retry_after):
                 session = self._stack.enter_context(quick_session(self.answer_s))
                 session.hooks["response"].append(self._listen)
-                connection = self._stack.enter_context(self.login.connection(session, self.answer_s))
+                connection = self._stack.enter_context(logged_in(self.login, session, self.answer_s))
         except BaseException:
             self.close()
             raise

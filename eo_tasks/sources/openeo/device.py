@@ -11,7 +11,7 @@ from eo_tasks.errors import AccountError, SourceUnavailableError
 from eo_tasks.settings import OpenEOAuth
 from eo_tasks.sources.openeo.account import account_of, person_of
 from eo_tasks.sources.openeo.faults import translated
-from eo_tasks.sources.openeo.login import ANSWER_S
+from eo_tasks.sources.openeo.logging_in import ANSWER_S, logged_in
 from eo_tasks.sources.openeo.oidc import find_client, provider_session
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def log_in(
     from openeo.rest.auth.auth import OidcBearerAuth
 
     anyone = replace(login, method=OpenEOAuth.NONE)
-    with translated(login, "login"), anyone.connection() as connection, provider_session(ANSWER_S) as session:
+    with translated(login, "login"), logged_in(anyone) as connection, provider_session(ANSWER_S) as session:
         client = find_client(login, connection, session)
         flow = _Flow(login, client, session)
         code = flow.ask()

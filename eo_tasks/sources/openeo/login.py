@@ -1,9 +1,6 @@
-"""Log in to an openEO backend without a person."""
+"""Where and as whom to log in to an openEO backend."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,12 +10,10 @@ from eo_tasks.sources.openeo.tokens import TokenFile
 from eo_tasks.urls import MASK, redacted
 
 if TYPE_CHECKING:
-    import requests
     from pydantic import SecretStr
 
     from eo_tasks.settings import Settings
 
-ANSWER_S = 60  # of a request that computes nothing
 FREE_ACCOUNTS = "Free accounts: https://dataspace.copernicus.eu."
 CLIENT = ("AUTH_CLIENT_ID", "AUTH_CLIENT_SECRET")
 USER = ("USERNAME", "PASSWORD")
@@ -125,45 +120,6 @@ class Login:
             if secret is not None and secret.get_secret_value():
                 text = text.replace(secret.get_secret_value(), MASK)
         return text
-
-    @contextmanager
-    def connection(self, session: "requests.Session | None" = None, answer_s: float = ANSWER_S) -> Iterator[Any]:
-        """A connection of the openEO client, logged in; access that expires meanwhile is renewed unseen.
-
-        Args:
-            session: What to send requests with, left open; by default one that repeats idempotent requests.
-            answer_s: Longest wait for an answer that computes nothing, seconds.
-
-        Raises:
-            AccountError: The login is refused, or there is none.
-            SettingsError: The token file cannot be used.
-        """
-        from openeo.rest.connection import Connection
-        from openeo.utils.http import session_with_retries
-
-        with ExitStack() as stack:
-            session = session or stack.enter_context(session_with_retries())
-            # Not openeo.connect: it also reads the openEO client's configuration in the user's home.
-            connection = Connection(self.url, session=session, default_timeout=ceil(answer_s), auto_validate=False)
-            self._authenticate(connection, stack, answer_s)
-            yield connection
-
-    def _authenticate(self, connection: Any, stack: ExitStack, answer_s: float) -> None:
-        from eo_tasks.sources.openeo.oidc import Grant, RefreshGrant, find_client, provider_session
-
-        if self.method is OpenEOAuth.NONE:
-            return
-        if self.method is OpenEOAuth.BASIC:
-            connection.authenticate_basic(self.name, self.secret and self.secret.get_secret_value())
-            return
-        session = stack.enter_context(provider_session(answer_s))
-        client = find_client(self, connection, session)
-        grant = Grant(self, client, session)
-        if self.method is OpenEOAuth.REFRESH_TOKEN:
-            grant = RefreshGrant(self, client, session, self.tokens)
-        # What the client's authenticate_oidc_… methods end with; those would ask without time limits, and forget
-        # the successor of a refresh token when they renew.
-        connection._authenticate_oidc(grant, provider_id=client.provider.id, oidc_auth_renewer=grant)
 
 
 @dataclass(frozen=True)

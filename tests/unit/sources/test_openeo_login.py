@@ -13,6 +13,7 @@ from eo_tasks.settings import ImagerySource, OpenEOAuth, Settings
 from eo_tasks.sources.openeo.account import account_of
 from eo_tasks.sources.openeo.device import DeviceCode, log_in
 from eo_tasks.sources.openeo.faults import translated
+from eo_tasks.sources.openeo.logging_in import logged_in
 from eo_tasks.sources.openeo.login import Login
 from eo_tasks.sources.openeo.tokens import TokenFile
 from tests.unit.sources.pretended_backend import URL, Pretended
@@ -45,7 +46,7 @@ def login(tmp_path: Path, source: ImagerySource = ImagerySource.OPENEO, **values
 
 def user_of(opened: Login) -> str:
     """Log in, and give who that is."""
-    with translated(opened, "login"), opened.connection() as connection:
+    with translated(opened, "login"), logged_in(opened) as connection:
         return str(account_of(connection)["user_id"])
 
 
@@ -131,7 +132,7 @@ def test_every_login_logs_in(backend, tmp_path, values, user):
 @pytest.mark.parametrize("values", [CLIENT, GIVEN], ids=["client", "token"])
 def test_access_that_expires_is_renewed_unseen(backend, tmp_path, values):
     backend.provider.fresh.add("hush-given")
-    with login(tmp_path, **values).connection() as connection:
+    with logged_in(login(tmp_path, **values)) as connection:
         for _ in range(3):  # a rotated token is good once, so that each renewal needs the one before
             backend.provider.expire()
             assert account_of(connection)["user_id"]
@@ -140,7 +141,7 @@ def test_access_that_expires_is_renewed_unseen(backend, tmp_path, values):
 @pytest.mark.parametrize("answer", [requests.ConnectionError("sesame"), (503, b"later")], ids=["silent", "busy"])
 def test_a_provider_that_is_down_while_access_is_renewed_means_later(backend, tmp_path, answer):
     opened = login(tmp_path, **CLIENT)
-    with opened.connection() as connection:
+    with logged_in(opened) as connection:
         backend.provider.expire()
         backend.answers["POST /oidc/token"] = answer
         with pytest.raises(SourceUnavailableError, match="openEO account at"), translated(opened, "account"):
@@ -231,7 +232,7 @@ def test_a_successor_that_cannot_be_kept_is_used_and_told(backend, tmp_path, tok
     backend.provider.fresh.add("hush-0")
     tokens.put(ISSUER, "people", "hush-0")
     monkeypatch.setattr(TokenFile, "put", refuse)
-    with login(tmp_path).connection() as connection:
+    with logged_in(login(tmp_path)) as connection:
         for _ in range(3):
             backend.provider.expire()
             assert account_of(connection)["user_id"] == "ana"
