@@ -15,6 +15,8 @@ from eo_tasks.errors import PermanentError, SourceError
 from eo_tasks.grid import GridYear
 from eo_tasks.state.entry import State
 from eo_tasks.state.ledger import Ledger
+from eo_tasks.state.order import Order
+from eo_tasks.state.orders import Orders
 from tests.system import CONTROL, CPU, celery, system, this_process, wait_for
 
 pytestmark = pytest.mark.integration
@@ -47,6 +49,12 @@ def enqueued(ledger: Ledger) -> None:
     assert ledger.take(UNIT.stage, "run", 1) == [UNIT]
 
 
+def ordered(ledger: Ledger) -> None:
+    enqueued(ledger)
+    order = Order("a", "openeo", "account", True, UNIT.years[0], (UNIT.grid_id,), "recipe", "run", created_at=1.0)
+    assert Orders(ledger.redis, ledger.limits).join(order) is not None
+
+
 def ended(how: Callable[[Ledger, object], object]) -> Callable[[Ledger], None]:
     def end(ledger: Ledger) -> None:
         enqueued(ledger)
@@ -70,6 +78,7 @@ def canceled(ledger: Ledger) -> None:
 COMING_TO: dict[State, Callable[[Ledger], object]] = {
     State.PENDING: lambda ledger: ledger.make_ready([UNIT], "run"),
     State.ENQUEUED: enqueued,
+    State.ORDERED: ordered,
     State.STARTED: ended(lambda _, lease: lease),
     State.RETRYING: ended(lambda ledger, lease: ledger.retry(lease, WHY, 60)),
     State.COMPLETED: ended(lambda ledger, lease: ledger.finish(lease, is_skipped=False)),
@@ -82,6 +91,7 @@ COMING_TO: dict[State, Callable[[Ledger], object]] = {
 SHOWN = {
     State.PENDING: "PENDING",
     State.ENQUEUED: "PENDING",
+    State.ORDERED: "PENDING",
     State.STARTED: "STARTED",
     State.RETRYING: "RETRY",
     State.COMPLETED: "SUCCESS",
