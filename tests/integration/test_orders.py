@@ -311,7 +311,8 @@ def test_an_account_that_cannot_be_used_is_passed_over(
             start(running)
             enqueue(running, tmp_path, 2023)
             wait_until_stored(redis, running, 2023, 32)
-        assert len(second.audit("finished")) == 2
+        assert 2 <= len(second.audit("finished")) <= 4, "a block that was about to be ordered may come in parts"
+    check_images(Path(country["DATA_DIR"]), 32, 8, (2023,))
     assert not backend.audit("finished")
 
 

@@ -72,6 +72,7 @@ def _look_after(backend: Backend, mine: Sequence[Order], until: float) -> None:
     _send_again(ready)
     standing = accounts().standing(backend.account)
     if standing.out_until > time():
+        ends.pass_over(backend, others)  # also what was put on order while it was found out
         others = [] if standing.is_closed else [order for order in others if order.state is OrderState.STARTED]
     if not others:
         return

@@ -93,8 +93,8 @@ def give_up(order: Order, error: Exception) -> None:
     units = orders().open_units(order)
     if policy_of(error) is not None:
         keep_job(order)
-    tried = 1 + pipeline().settings.imagery_source.index(ImagerySource(order.source))
-    if tried < len(pipeline().settings.imagery_source):
+    tried = _next_source(pipeline().backends[ImagerySource(order.source)])
+    if tried is not None:
         move_elsewhere(order, units, tried)
         return
     for unit in units:
@@ -129,7 +129,7 @@ def account_failed(backend: Backend, error: EOTasksError) -> None:
         return
     is_out = isinstance(error, AccountError)
     since = known.failing_since or now
-    has_next = backend.source is not pipeline().settings.imagery_source[-1]
+    has_next = _next_source(backend) is not None
     if not is_out and not (has_next and now - since > OUTAGE_S):
         again = now + UNANSWERED_S
         accounts().note(backend.account, Standing(again, failing_since=since, reason=describe(error)))
@@ -143,7 +143,14 @@ def account_failed(backend: Backend, error: EOTasksError) -> None:
         for run in _payers(mine):
             pause(run, f"{error} Then: eo-tasks runs resume {run.id}")
         return
-    tried = 1 + pipeline().settings.imagery_source.index(backend.source)
+    pass_over(backend, mine)
+
+
+def pass_over(backend: Backend, mine: Sequence[Order]) -> None:
+    """Have the next source make what an account that cannot be used has not begun; without one it waits."""
+    tried = _next_source(backend)
+    if tried is None:
+        return
     for order in mine:
         if order.state in (OrderState.WAITING, OrderState.CREATED):  # a job that was not started costs nothing
             move_elsewhere(order, orders().open_units(order), tried)
@@ -161,6 +168,13 @@ def answered(backend: Backend) -> None:
     known = accounts().standing(backend.account)
     if known.failing_since or (known.busy_until and known.busy_until < time()):
         accounts().note(backend.account, Standing())
+
+
+def _next_source(backend: Backend) -> int | None:
+    """Which source, by preference, comes after a backend; ``None`` after the last."""
+    preferred = pipeline().settings.imagery_source
+    tried = preferred.index(backend.source) + 1
+    return tried if tried < len(preferred) else None
 
 
 def _payers(mine: Sequence[Order]) -> list[Run]:

@@ -42,6 +42,8 @@ def place(grid_year: GridYear, source: ImagerySource) -> Order | None:
     others = [GridYear(cell_id, grid_year.year) for cell_id in _companions(grid_year)]
     cells = [other.grid_id for other in others if _joins(other, unit, active)]
     wanting = [run for run in active if run.wants(unit)]
+    if (better := source_of(unit)) is not source and better in pipeline().backends:
+        return place(grid_year, better)  # the account was found out meanwhile
     order = Order(
         id=secrets.token_hex(5),
         source=str(source),
