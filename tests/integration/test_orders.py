@@ -83,6 +83,27 @@ def test_a_run_that_began_a_moment_ago_wants_the_rest_of_the_block_too(
         assert place(GridYear(1, 2023), ImagerySource.OPENEO) is None
 
 
+def test_a_source_that_does_not_answer_for_long_is_given_up_where_there_is_another(
+    country: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eo_tasks.errors import SourceUnavailableError
+    from eo_tasks.settings import ImagerySource
+    from eo_tasks.tasks.context import accounts, pipeline
+    from eo_tasks.tasks.ordering import ends
+
+    two = {"IMAGERY_SOURCE": "openeo,openeo2", "OPENEO2_URL": "http://127.0.0.1:9", "OPENEO2_AUTH_METHOD": "none"}
+    with this_process(country | two, monkeypatch):
+        first, last = pipeline().backends[ImagerySource.OPENEO], pipeline().backends[ImagerySource.OPENEO2]
+        for backend in (first, last):
+            ends.account_failed(backend, SourceUnavailableError("no answer"))
+            assert not accounts().standing(backend.account).out_until
+        monkeypatch.setattr(ends, "OUTAGE_S", 0)
+        for backend in (first, last):
+            ends.account_failed(backend, SourceUnavailableError("no answer"))
+        assert accounts().standing(first.account).out_until
+        assert not accounts().standing(last.account).out_until, "there is no other one: it is asked again and again"
+
+
 def wait_for_pause(redis: Redis, running: System) -> None:
     wait_for(redis, lambda: any(run.state is RunState.PAUSED for run in Runs(redis).all()), DEADLINE_S, running.logs)
 

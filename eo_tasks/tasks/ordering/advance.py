@@ -83,15 +83,21 @@ def _look_after(backend: Backend, mine: Sequence[Order], until: float) -> None:
                 if monotonic() >= until:
                     break
                 look.move_on(order)
-            ends.answered(backend)
+            if look.has_heard:
+                ends.answered(backend)
     except (AccountError, SourceUnavailableError) as error:
         ends.account_failed(backend, error)
 
 
 class _Look:
-    """One look at the orders of an account, over one connection."""
+    """One look at the orders of an account, over one connection.
+
+    Attributes:
+        has_heard: Whether the backend has answered anything.
+    """
 
     def __init__(self, backend: Backend, jobs: Jobs) -> None:
+        self.has_heard = False
         self._backend, self._jobs = backend, jobs
         self._has_room = accounts().standing(backend.account).busy_until <= time()
         self._listed: tuple[float, list[Job]] | None = None
@@ -113,7 +119,7 @@ class _Look:
                 case OrderState.CREATED:
                     self._resume(order)
                 case OrderState.STARTED:
-                    self._see(order, self._jobs.look(order.job_id))
+                    self._see(order, self._told(order.job_id))
         except SourceBusyError as error:
             self._has_room = False
             ends.account_failed(self._backend, error)
@@ -163,6 +169,7 @@ class _Look:
         """Make the job; its order says so already, so that whoever comes next looks for it."""
         try:
             job_id = self._jobs.create(order.title, request_of(order))
+            self.has_heard = True
         except AccountError:
             orders().move(order, replace(order, state=OrderState.WAITING))  # a refusal: nothing was made
             raise
@@ -220,7 +227,7 @@ class _Look:
                 if titled.cells == set(order.cells):
                     accounts().adopt(self._backend.account, job_id)
                 log.info("job adopted", extra={"order": order.id, "job": job_id})
-                self._see(adopted, self._jobs.look(job_id))
+                self._see(adopted, self._told(job_id))
             return True
         return False
 
@@ -244,7 +251,7 @@ class _Look:
             orders().drop(order)
             return
         if _payer(order.units) is not None:
-            self._see(order, self._jobs.look(order.job_id))
+            self._see(order, self._told(order.job_id))
 
     def _start(self, order: Order) -> None:
         self._jobs.start(order.job_id)
@@ -282,10 +289,17 @@ class _Look:
         elif (OrderState.STARTED, begun_at) != (order.state, order.begun_at):
             orders().move(order, replace(order, state=OrderState.STARTED, begun_at=begun_at))
 
+    def _told(self, job_id: str) -> Job:
+        """What the backend says of a job."""
+        job = self._jobs.look(job_id)
+        self.has_heard = True
+        return job
+
     def _all_jobs(self, since: float) -> list[Job]:
         """The account's jobs, as they were listed at that time or later."""
         if self._listed is None or self._listed[0] < since + self._backend.answer_s:
             self._listed = time(), list(self._jobs.all())
+            self.has_heard = True
         return self._listed[1]
 
 
