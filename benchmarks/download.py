@@ -31,7 +31,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.orchestration_system import _commit
+from benchmarks.orchestration.system import commit
 from eo_tasks import __version__
 from eo_tasks.files import sha256, write_json
 
@@ -218,7 +218,7 @@ def describe() -> dict[str, object]:
         "python": platform.python_version(),
         "curl": subprocess.run(["curl", "--version"], check=True, capture_output=True, text=True).stdout.split()[1],
         "eo_tasks": __version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 

@@ -19,7 +19,7 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.orchestration_system import _commit
+from benchmarks.orchestration.system import commit
 from eo_tasks import __version__
 from eo_tasks.files import write_json
 from eo_tasks.local.redis_server import prepare_redis, wait_for_redis
@@ -47,7 +47,7 @@ def main() -> None:
             finally:
                 process.terminate()
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    about = {"made_at": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__, "commit": _commit()}
+    about = {"made_at": datetime.now(UTC).isoformat(timespec="seconds"), "version": __version__, "commit": commit()}
     write_json(RESULTS, {**about, **machine, "rows": rows})
     table = Table("Open orders", "To open one, ms", "To look at all, ms", "Redis, bytes each")
     for row in rows:

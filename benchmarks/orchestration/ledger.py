@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.client import Pipeline
 
-from benchmarks.orchestration_bare import BROKER_DB, RESULT_DB, STEPS, chained
-from benchmarks.orchestration_bare import app as bare_app
-from benchmarks.orchestration_chain import BARE_APP, MANY, YEARS
-from benchmarks.orchestration_system import (
+from benchmarks.orchestration.bare import BROKER_DB, RESULT_DB, STEPS, chained
+from benchmarks.orchestration.bare import app as bare_app
+from benchmarks.orchestration.chain import BARE_APP, MANY, YEARS
+from benchmarks.orchestration.system import (
     Watch,
     client,
     command_s,

@@ -1,4 +1,4 @@
-"""A worker with steps that do nothing (``celery -A benchmarks.orchestration_steps worker``).
+"""A worker with steps that do nothing (``celery -A benchmarks.orchestration.steps worker``).
 
 Like the real ones they ask how old an output may be and confirm their lease; there is no grid, source, store or
 network. ``BENCHMARK_STEP_S`` is how long each waits.
@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterable, Sequence
 from time import sleep
 
-from benchmarks.orchestration_worker import prepare
+from benchmarks.orchestration.worker import prepare
 from eo_tasks import steps
 from eo_tasks.celery import app
 from eo_tasks.grid import GridYear, YearPair

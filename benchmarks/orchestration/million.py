@@ -12,9 +12,9 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.orchestration_chain import YEARS
-from benchmarks.orchestration_ledger import BulkLedger, bulk_ledger, work_off
-from benchmarks.orchestration_system import client, rss_mb, used_bytes
+from benchmarks.orchestration.chain import YEARS
+from benchmarks.orchestration.ledger import BulkLedger, bulk_ledger, work_off
+from benchmarks.orchestration.system import client, rss_mb, used_bytes
 from eo_tasks import steps
 from eo_tasks.celery import BTC, DOWNLOADS
 from eo_tasks.grid import GridYear
@@ -74,7 +74,7 @@ def write_grid(path: Path, cells: int) -> None:
 def measure_million(server: RedisServer, folder: Path, cells: int, most_s: float, *, is_stored: bool) -> dict[str, Any]:
     """Ask for cells × five years and see it through, or as far as ``most_s`` goes."""
     grid_file = folder / "grid.gpkg"
-    child = [sys.executable, "-m", "benchmarks.orchestration_million", str(grid_file), str(cells)]
+    child = [sys.executable, "-m", "benchmarks.orchestration.million", str(grid_file), str(cells)]
     subprocess.run(child, check=True)  # so that this process knows nothing of the grid yet
     override_environment({"GRID_FILE": str(grid_file), "DATA_DIR": str(folder / "data")})
     context.reopen()

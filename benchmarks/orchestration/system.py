@@ -23,7 +23,7 @@ from redis import Redis
 from eo_tasks import __version__
 from eo_tasks.local.redis_server import RedisServer, prepare_redis, wait_for_redis
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 LOOK_S = 0.005
 START_S = 60.0
 STEP_END_S = 300.0
@@ -268,11 +268,11 @@ def describe(server: RedisServer) -> dict[str, object]:
         **{name: version(name) for name in ("celery", "kombu", "redis")},
         "redis_server": client(server).info("server")["redis_version"],
         "eo_tasks": __version__,
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
-def _commit() -> str:
+def commit() -> str:
     """Of this checkout; ``-dirty`` if it was changed since."""
     command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)

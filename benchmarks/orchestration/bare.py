@@ -1,4 +1,4 @@
-"""Celery alone: three tasks that do nothing (``celery -A benchmarks.orchestration_bare worker``).
+"""Celery alone: three tasks that do nothing (``celery -A benchmarks.orchestration.bare worker``).
 
 The same settings of delivery, queues, time limits and events as ours, in databases of its own of the same Redis. The
 result is stored, which is how such a person knows what is done, or ignored.
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from celery import Celery, Task, chain
 from celery.canvas import Signature
 
-from benchmarks.orchestration_worker import prepare
+from benchmarks.orchestration.worker import prepare
 from eo_tasks.celery import BTC, DOWNLOADS, STORES, configure
 from eo_tasks.settings import current_settings
 

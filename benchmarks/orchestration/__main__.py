@@ -24,11 +24,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.orchestration_system import client, describe, environment_of, own_redis
+from benchmarks.orchestration.system import client, describe, environment_of, own_redis
 from eo_tasks.files import read_json, write_json
 from eo_tasks.settings import override_environment
 
-RESULTS = Path(__file__).parent / "results" / "orchestration.json"
+RESULTS = Path(__file__).parents[1] / "results" / "orchestration.json"
 SECTIONS = ("chain", "profile", "enqueue", "memory", "status", "million", "workers")
 
 
@@ -80,28 +80,28 @@ def measure(section: str, chosen: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory(prefix="eo-tasks-benchmark-") as path, own_redis(Path(path) / "redis") as server:
         folder = Path(path)
         override_environment(environment_of(server, folder))
-        from benchmarks import orchestration_chain, orchestration_ledger, orchestration_million
+        from benchmarks.orchestration import chain, ledger, million
 
         size = Sizes(chosen)
         about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": describe(server)}
         found: dict[str, Any]
         match section:
             case "chain":
-                found = {"rows": orchestration_chain.measure_chain(server, folder, size.steps, size.rounds)}
+                found = {"rows": chain.measure_chain(server, folder, size.steps, size.rounds)}
                 about |= {"steps": size.steps, "rounds": size.rounds}
             case "profile":
-                found = {"rows": orchestration_chain.measure_profile(server, folder, size.steps)}
+                found = {"rows": chain.measure_profile(server, folder, size.steps)}
             case "enqueue":
-                found = orchestration_ledger.measure_enqueue(server, folder, size.units, size.rounds)
+                found = ledger.measure_enqueue(server, folder, size.units, size.rounds)
             case "memory":
-                found = orchestration_ledger.measure_memory(server, folder, size.entries)
+                found = ledger.measure_memory(server, folder, size.entries)
             case "status":
-                found = orchestration_ledger.measure_status(server, folder, (10**4, 10**5, 10**6), 100)
+                found = ledger.measure_status(server, folder, (10**4, 10**5, 10**6), 100)
             case "million":
                 most_s, is_stored = chosen.most_s, chosen.stored
-                found = orchestration_million.measure_million(server, folder, size.cells, most_s, is_stored=is_stored)
+                found = million.measure_million(server, folder, size.cells, most_s, is_stored=is_stored)
             case "workers":
-                found = orchestration_chain.measure_workers(server, folder, size.waiting_cells, min(size.rounds, 3))
+                found = chain.measure_workers(server, folder, size.waiting_cells, min(size.rounds, 3))
         client(server).close()
         return about | found
 

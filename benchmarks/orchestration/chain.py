@@ -9,9 +9,9 @@ from statistics import median
 from time import time
 from typing import Any
 
-from benchmarks.orchestration_bare import BROKER_DB, RESULT_DB, STEPS, chained
-from benchmarks.orchestration_bare import app as bare_app
-from benchmarks.orchestration_system import (
+from benchmarks.orchestration.bare import BROKER_DB, RESULT_DB, STEPS, chained
+from benchmarks.orchestration.bare import app as bare_app
+from benchmarks.orchestration.system import (
     Commands,
     Cost,
     Watch,
@@ -42,7 +42,7 @@ TOPOLOGIES: dict[str, tuple[tuple[str, ...], ...]] = {
     "one worker, 2 processes": (("-c", "2"),),
     "two workers, 2 + 1 processes": (("-c", "2", "-Q", f"{STORES},{DOWNLOADS}"), ("-c", "1", "-Q", BTC)),
 }
-OUR_APP, BARE_APP = "benchmarks.orchestration_steps", "benchmarks.orchestration_bare"
+OUR_APP, BARE_APP = "benchmarks.orchestration.steps", "benchmarks.orchestration.bare"
 
 # Where a worker's time goes: file and function, in the order of the table; times include what they call.
 PARTS = {

@@ -1,0 +1,1 @@
+"""Our orchestration against Celery alone, and in the sizes of a country (``python -m benchmarks.orchestration``)."""
