@@ -21,7 +21,8 @@ from eo_tasks.raster import Composite
 from eo_tasks.settings import Settings
 from eo_tasks.sources import open_source
 from eo_tasks.sources.openeo.backend import Backend, disconnect
-from eo_tasks.sources.openeo.jobs import Job, Jobs, JobStatus
+from eo_tasks.sources.openeo.job import Job, JobStatus
+from eo_tasks.sources.openeo.jobs import Jobs
 from eo_tasks.sources.openeo.result import read_result
 from eo_tasks.sources.request import CompositeRequest
 from tests.openeo_backend.scenes import COLLECTION, EPSG, SyntheticScene, write_catalog

@@ -26,7 +26,7 @@ from eo_tasks.grid import Cell
 from eo_tasks.settings import ImagerySource, Settings
 from eo_tasks.sources.openeo.account import account_of
 from eo_tasks.sources.openeo.backend import Backend, disconnect
-from eo_tasks.sources.openeo.jobs import JobStatus
+from eo_tasks.sources.openeo.job import JobStatus
 from eo_tasks.sources.openeo.logging_in import logged_in
 from eo_tasks.sources.openeo.login import Login
 from eo_tasks.sources.openeo.result import read_result

@@ -18,7 +18,8 @@ from eo_tasks.errors import (
 from eo_tasks.grid import Cell
 from eo_tasks.settings import Settings
 from eo_tasks.sources.openeo.backend import Backend, disconnect
-from eo_tasks.sources.openeo.jobs import Jobs, JobStatus
+from eo_tasks.sources.openeo.job import JobStatus
+from eo_tasks.sources.openeo.jobs import Jobs
 from eo_tasks.sources.openeo.transfer import digest_of, download
 from eo_tasks.sources.request import CompositeRequest
 from tests.openeo_backend.faulty import (

@@ -1,13 +1,9 @@
 """What an account at an openEO backend can be asked for, each a short step: create, start, look, list, fetch."""
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from eo_tasks.errors import (
@@ -18,57 +14,17 @@ from eo_tasks.errors import (
     SourceError,
     SourceUnavailableError,
 )
+from eo_tasks.sources.openeo.assets import JSON, assets_of, links_of, only_geotiff
 from eo_tasks.sources.openeo.connection import CONNECT_S, Line
 from eo_tasks.sources.openeo.faults import code_of, job_failure
 from eo_tasks.sources.openeo.graph import composite_graph
+from eo_tasks.sources.openeo.job import Job
 from eo_tasks.sources.openeo.transfer import LinkGoneError, download, receive
 
 if TYPE_CHECKING:
     from eo_tasks.sources.request import CompositeRequest
 
 PAGE = 100
-JSON = dict[str, Any]
-
-
-class JobStatus(StrEnum):
-    """Where a batch job is, https://api.openeo.org/#tag/Batch-Jobs."""
-
-    CREATED = "created"
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    ERROR = "error"
-    CANCELED = "canceled"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A batch job as the backend tells it.
-
-    Attributes:
-        created_at: Seconds since 1970; ``None`` where it does not say.
-        credits: What it has cost; ``None`` where it does not say (yet).
-        progress: Percent.
-    """
-
-    id: str
-    title: str
-    status: JobStatus
-    created_at: float | None = None
-    credits: float | None = None
-    progress: float | None = None
-
-    @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Self:
-        """A job from the backend's record of it."""
-        return cls(
-            id=str(told.get("id", "")),
-            title=str(told.get("title") or ""),
-            status=_status(told.get("status")),
-            created_at=_seconds(told.get("created")),
-            credits=_number(told.get("costs")),
-            progress=_number(told.get("progress")),
-        )
 
 
 class Jobs:
@@ -250,27 +206,14 @@ class Jobs:
             if type(error) is not SourceError or getattr(error.__cause__, "http_status_code", None) != 404:
                 raise
             raise ResultGoneError(f"{error} It is computed again.") from error
-        assets = _assets(told, base)
-        for link in [] if assets else _links(told, "item"):  # where each file has a STAC item of its own
-            assets |= _assets(*self._read_with_url(step, self._inside(link, base)))
-        files = {
-            key: asset for key, asset in assets.items() if "tif" in f"{asset.get('type')} {key} {asset['name']}".lower()
-        }
-        if not files:
-            raise ResultGoneError(
-                f"openEO job {job_id} at {self._line.login} finished without a file ({len(assets)} assets). "
-                "It is computed again."
-            )
-        if len(files) > 1:
-            raise SourceError(
-                f"openEO job {job_id} at {self._line.login} made several files ({', '.join(files)}) where one is "
-                "expected. Report it to the backend's operator."
-            )
-        return next(iter(files.values()))
+        assets = assets_of(told, base)
+        for link in [] if assets else links_of(told, "item"):  # where each file has a STAC item of its own
+            assets |= assets_of(*self._read_with_url(step, self._inside(link, base)))
+        return only_geotiff(assets, f"openEO job {job_id} at {self._line.login}")
 
     def _page(self, url: str) -> tuple[JSON, str | None]:
         told, base = self._read_with_url("list of jobs", url)
-        following = _links(told, "next")
+        following = links_of(told, "next")
         return told, self._inside(following[0], base) if following else None
 
     def _inside(self, link: str, base: str) -> str:
@@ -326,47 +269,3 @@ class Jobs:
 def quoted(job_id: str) -> str:
     """A job's id as a part of a path."""
     return quote(job_id, safe="")
-
-
-def _assets(told: JSON, base: str) -> dict[str, JSON]:
-    """Assets with absolute addresses, by key."""
-    found = told.get("assets")
-    assets = found.items() if isinstance(found, dict) else ()
-    return {
-        str(key): {**asset, "href": urljoin(base, str(asset["href"])), "name": urlsplit(str(asset["href"])).path}
-        for key, asset in assets
-        if isinstance(asset, dict) and asset.get("href") and "metadata" not in (asset.get("roles") or ())
-    }
-
-
-def _links(told: JSON, rel: str) -> list[str]:
-    links = told.get("links")
-    return [
-        str(link["href"])
-        for link in (links if isinstance(links, list) else ())
-        if isinstance(link, dict) and link.get("rel") == rel and link.get("href")
-    ]
-
-
-def _status(told: object) -> JobStatus:
-    try:
-        return JobStatus(str(told).lower())
-    except ValueError:
-        # A word that the specification does not know: nothing may be concluded but that it has not ended.
-        return JobStatus.RUNNING
-
-
-def _seconds(told: object) -> float | None:
-    try:
-        made = datetime.fromisoformat(str(told))
-    except ValueError:
-        return None
-    return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
-
-
-def _number(told: object) -> float | None:
-    try:
-        value = float(told)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None

@@ -23,7 +23,8 @@ from eo_tasks.errors import (
 )
 from eo_tasks.settings import ImagerySource, current_settings
 from eo_tasks.sources.openeo.backend import Backend
-from eo_tasks.sources.openeo.jobs import Job, Jobs, JobStatus
+from eo_tasks.sources.openeo.job import Job, JobStatus
+from eo_tasks.sources.openeo.jobs import Jobs
 from eo_tasks.state.entry import State
 from eo_tasks.state.order import Order, OrderState, read_title
 from eo_tasks.state.orders import TICK, Admission

@@ -8,7 +8,7 @@ from time import time
 
 from eo_tasks.grid import GridYear
 from eo_tasks.sources.openeo.backend import Backend
-from eo_tasks.sources.openeo.jobs import Job, JobStatus
+from eo_tasks.sources.openeo.job import Job, JobStatus
 from eo_tasks.state.order import Order, OrderState, Titled, read_title
 from eo_tasks.tasks.context import accounts, orders, pipeline, runs
 from eo_tasks.tasks.ordering.advance import ADOPTED_S

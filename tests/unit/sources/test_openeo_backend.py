@@ -12,7 +12,7 @@ from eo_tasks.settings import ImagerySource
 from eo_tasks.sources.openeo import connection
 from eo_tasks.sources.openeo.backend import Backend
 from eo_tasks.sources.openeo.connection import Line, QuickAdapter
-from eo_tasks.sources.openeo.jobs import JobStatus
+from eo_tasks.sources.openeo.job import JobStatus
 from tests.openeo_backend.stub import refusal, settings
 
 LOGIN = "GET /credentials/basic"

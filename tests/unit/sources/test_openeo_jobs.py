@@ -14,7 +14,7 @@ from eo_tasks.errors import (
 )
 from eo_tasks.sources.openeo.backend import Backend
 from eo_tasks.sources.openeo.graph import composite_graph
-from eo_tasks.sources.openeo.jobs import Job, JobStatus
+from eo_tasks.sources.openeo.job import Job, JobStatus
 from tests.openeo_backend.stub import REQUEST, URL, asset, geotiff, refusal, settings
 
 
