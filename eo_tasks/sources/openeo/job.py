@@ -44,8 +44,8 @@ class Job:
             title=str(told.get("title") or ""),
             status=_status(told.get("status")),
             created_at=_seconds(told.get("created")),
-            credits=_number(told.get("costs")),
-            progress=_number(told.get("progress")),
+            credits=number(told.get("costs")),
+            progress=number(told.get("progress")),
         )
 
 
@@ -65,7 +65,8 @@ def _seconds(told: object) -> float | None:
     return (made if made.tzinfo else made.replace(tzinfo=UTC)).timestamp()
 
 
-def _number(told: object) -> float | None:
+def number(told: object) -> float | None:
+    """A finite number; ``None`` for anything else."""
     try:
         value = float(told)  # type: ignore[arg-type]
     except (TypeError, ValueError):

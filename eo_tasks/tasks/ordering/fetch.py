@@ -29,6 +29,7 @@ from eo_tasks.raster import PixelGrid
 from eo_tasks.settings import ImagerySource
 from eo_tasks.sources import CompositeRequest
 from eo_tasks.sources.openeo.backend import Backend
+from eo_tasks.sources.openeo.job import number
 from eo_tasks.sources.openeo.result import Result, open_result
 from eo_tasks.state.entry import Followers, Lease
 from eo_tasks.state.order import Order, OrderState
@@ -131,9 +132,11 @@ def _brought(order: Order, backend: Backend, request: CompositeRequest, file: Pa
     with backend.connected() as jobs:
         details = jobs.fetch(order.job_id, file) if order.is_batch else jobs.compute(request, file)
         ends.answered(backend)
-    paid = order.credits if order.is_batch else SYNCHRONOUS_CREDITS
+    paid = order.credits
     if not order.is_batch:
-        accounts().learn(order.account, f"request {order.id}", order.run, SYNCHRONOUS_CREDITS, len(order.cells))
+        told_credits = number(details.get("credits"))
+        paid = SYNCHRONOUS_CREDITS if told_credits is None else told_credits
+        accounts().learn(order.account, f"request {order.id}", order.run, paid, len(order.cells))
     if paid is not None:
         details = details | {"credits": f"{paid / len(order.cells):.4g}"}
     write_json(told, details | {"order": order.id})
