@@ -8,7 +8,9 @@ CPU ?= 2
 
 # The BTC queue is served by the GPU where there is one, else by a CPU.
 INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
-STACK := $(COMPOSE) --profile $(INFERENCE)
+# The database is started for the modes that use one.
+DATABASE ?= $(shell grep -Eqs '^PIPELINE_MODE=(database_only|hybrid)' .env && echo yes)
+STACK := $(COMPOSE) --profile $(INFERENCE) $(if $(DATABASE),--profile database)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test chaos lint up down logs status scale enqueue runs errors retry clean shell env lock
@@ -47,14 +49,13 @@ lock:  ## Update constraints.txt
 
 ##--- Docker
 
-env: .env  ## Write .env with fresh passwords, if there is none
-
-.env:
-	@umask 077; { cat deploy/env.example; \
-	for name in REDIS_PASSWORD DB_PASSWORD; do \
-	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')"; done; \
-	echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')"; } > $@
-	@echo "Wrote .env with fresh passwords; the login of Flower is in it."
+env:  ## Write .env, or add to it the passwords that it lacks; they are fresh
+	@umask 077; test -f .env || cp deploy/env.example .env; \
+	for name in REDIS_PASSWORD DB_PASSWORD DB_ADMIN_PASSWORD; do grep -q "^$$name=" .env || \
+	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')" >> .env; done; \
+	grep -q "^FLOWER_BASIC_AUTH=" .env || { \
+	  echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')" >> .env; \
+	  echo "Wrote .env with fresh passwords; the login of Flower is in it."; }
 
 up: env  ## Start everything in Docker
 	@mkdir -p grids

@@ -93,6 +93,10 @@ class StorageFullError(TransientError):
     """The disk is full; someone has to make room, and nothing is lost until then."""
 
 
+class StoreUnavailableError(TransientError):
+    """The database does not answer, broke the connection off, or has no connection free."""
+
+
 class LeaseLostError(TransientError):
     """Another worker has the unit by now: this one's result must not be published."""
 

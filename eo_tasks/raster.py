@@ -10,6 +10,7 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 
+from eo_tasks.checksum import pixels_sha256
 from eo_tasks.errors import RasterError
 from eo_tasks.grid import PIXEL_M, Bounds, Cell
 
@@ -165,6 +166,11 @@ class Composite:
     def valid(self) -> NDArray[np.bool_]:
         """Usable pixels, shape (y, x)."""
         return np.asarray((self.dn != NODATA).all(axis=0))
+
+    @property
+    def checksum(self) -> str:
+        """Fingerprint of its bands in order, then the counts."""
+        return pixels_sha256((*self.dn, self.clear_count))
 
     def rows(self, start: int, stop: int) -> "Composite":
         """Some of its rows, counted from the top."""

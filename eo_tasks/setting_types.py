@@ -64,6 +64,17 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class SslMode(StrEnum):
+    """How the connection to the database is secured; libpq's words."""
+
+    DISABLE = "disable"
+    ALLOW = "allow"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_CA = "verify-ca"
+    VERIFY_FULL = "verify-full"
+
+
 class LogLevel(StrEnum):
     """The lowest level that is logged."""
 

@@ -31,6 +31,7 @@ from eo_tasks.setting_types import (
     Precision,
     RedisUrl,
     SclClasses,
+    SslMode,
     Stretch,
     Url,
 )
@@ -178,6 +179,11 @@ class Settings(BaseSettings):
     db_name: str = Field("eo_tasks", description="database")
     db_user: str = Field("eo_tasks", description="database user")
     db_password: SecretStr | None = Field(None, description="database password")
+    db_admin_user: str | None = Field(None, description="who makes the database and its tables; default: DB_USER")
+    db_admin_password: SecretStr | None = Field(None, description="password of DB_ADMIN_USER")
+    db_sslmode: SslMode = Field(SslMode.PREFER, description="TLS to the database, as libpq names it")
+    db_sslrootcert: Folder | None = Field(None, description="certificates of those who may vouch for the database")
+    sync_s: float = Field(60, ge=1, description="interval at which files and database are compared, seconds")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

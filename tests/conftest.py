@@ -1,14 +1,17 @@
 """Fixtures that every kind of test may use."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from redis import Redis
 
 from eo_tasks.local.redis_server import RedisServer, prepare_redis, wait_for_redis
+from tests.postgres import NEEDED, PostgresServer, find_postgres
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -47,6 +50,39 @@ def broker(redis_server: RedisServer, redis: Redis) -> Iterator[Redis]:
     client = Redis(port=redis_server.port, password=redis_server.password, db=0, decode_responses=True)
     yield client
     client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server of its own, with PostGIS, on a free port."""
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip(NEEDED)
+    with PostgresServer(programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tls_postgres_server() -> Iterator[PostgresServer]:
+    """A second one that also serves TLS, with a certificate of its own."""
+    programs = find_postgres()
+    if programs is None:
+        pytest.skip(NEEDED)
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine, which makes the server's certificate")
+    with PostgresServer(programs, tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Iterator[dict[str, str]]:
+    """An empty database with PostGIS, as the environment variables that lead to it; dropped after the test."""
+    name = f"test_{uuid4().hex}"
+    postgres_server.create_database(name)
+    yield postgres_server.admin_environment(name)
+    if not postgres_server.is_running:  # A test that stopped it must not fail the next ones.
+        postgres_server.start()
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture

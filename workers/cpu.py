@@ -25,7 +25,8 @@ app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue
 def check_source(**options: Any) -> None:
     """Refuse to start, and so to take tasks, with a source that lacks a setting or a store that is not there."""
     try:
-        _ = pipeline().source, pipeline().backends, pipeline().store
+        _ = pipeline().source, pipeline().backends
+        pipeline().store.check()
     except EOTasksError as error:
         raise SystemExit(f"eo-tasks: {error}") from None
 

@@ -39,6 +39,7 @@ def load_network(**_: Any) -> None:
     settings = pipeline().settings
     rasterio.Env(GDAL_CACHEMAX=gdal_cache_mb(settings, 1), **GDAL).__enter__()  # for the life of this process
     try:
+        pipeline().store.check()
         model = pipeline().model
     except EOTasksError as error:
         announce(str(error))

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from eo_tasks import __version__
 from eo_tasks.cli.btc import btc
+from eo_tasks.cli.db import db
 from eo_tasks.cli.doctor import doctor
 from eo_tasks.cli.enqueue import enqueue
 from eo_tasks.cli.evaluate import evaluate
@@ -22,6 +23,7 @@ from eo_tasks.cli.openeo import login, openeo
 from eo_tasks.cli.run import run, sample
 from eo_tasks.cli.runs import runs
 from eo_tasks.cli.status import status
+from eo_tasks.cli.sync import export, import_, sync
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import load_settings
 
@@ -56,5 +58,8 @@ def config() -> None:
     Console().print(table)
 
 
-for command in (run, sample, doctor, enqueue, status, runs, errors, retry, grid, btc, evaluate, login, openeo):
+for command in (
+    *(run, sample, doctor, enqueue, status, runs, errors, retry, grid, btc, evaluate, login, openeo),
+    *(db, sync, export, import_),
+):
     main.add_command(command)

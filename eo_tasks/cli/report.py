@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import rasterio
@@ -9,16 +10,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.grid import YearPair
 from eo_tasks.plan import Wanted
-from eo_tasks.products.mask import MaskFiles
 from eo_tasks.products.quicklook import outlined, sheet, write_picture
 from eo_tasks.raster import to_rgb
 from eo_tasks.sample import Sample
 from eo_tasks.score import score
+from eo_tasks.settings import PipelineMode
 from eo_tasks.state.entry import Entry
 from eo_tasks.steps import Pipeline
-from eo_tasks.storage.layout import mask_path
 from eo_tasks.units import Unit
 
 OVERVIEW_CELLS = 6
@@ -27,23 +27,21 @@ SHOWN_EMPTY = 20
 
 def print_report(console: Console, pipeline: Pipeline, wanted: Wanted) -> None:
     """Print what is stored of what was wanted, and where."""
-    data_dir, store = pipeline.settings.data_dir, pipeline.store
-    table = Table("What", "Years", "Cells", "Changed, ha", "Where", title=f"Made in {data_dir}", title_justify="left")
+    store, mode = pipeline.store, pipeline.settings.pipeline_mode
+    is_in_files, place = mode is not PipelineMode.DATABASE_ONLY, str(pipeline.settings.data_dir)
+    if not is_in_files:
+        place = f"database {pipeline.settings.db_name}"
+    table = Table("What", "Years", "Cells", "Changed, ha", "Where", title=f"Made in {place}", title_justify="left")
     for year in wanted.years:
-        grid_years = [GridYear(grid_id, year) for grid_id in wanted.grid_ids]
-        there = sum(map(store.has_image, grid_years))
-        table.add_row(
-            "composites",
-            str(year),
-            f"{there} of {len(grid_years)}",
-            "",
-            f"images/{year}",
-        )
+        there = f"{len(store.image_ids(year, wanted.grid_ids))} of {len(wanted.grid_ids)}"
+        table.add_row("composites", str(year), there, "", f"images/{year}" if is_in_files else "eo")
     for before, after in wanted.year_pairs:
-        pairs = [YearPair(grid_id, before, after) for grid_id in wanted.grid_ids]
-        records = [record for pair in pairs if (record := store.mask_record(pair)) is not None]
+        found = store.mask_records(before, wanted.grid_ids).items()
+        records = [record for pair, record in found if pair.after == after]
+        there = f"{len(records)} of {len(wanted.grid_ids)}"
         changed = f"{sum(record['changed_ha'] for record in records):.1f}"
-        table.add_row("masks", f"{before}–{after}", f"{len(records)} of {len(pairs)}", changed, f"masks/{before}")
+        where = f"masks/{before}" if is_in_files else "eo_change"
+        table.add_row("masks", f"{before}–{after}", there, changed, where)
     console.print(table)
 
 
@@ -57,15 +55,14 @@ def print_empty(console: Console, empty: Mapping[Unit, Entry]) -> None:
     console.print("They are looked for again by the same command; more months (COMPOSITE_MONTHS) may help.")
 
 
-def print_sample_score(console: Console, data_dir: Path, wanted: Wanted, sample: Sample) -> None:
+def print_sample_score(console: Console, pipeline: Pipeline, wanted: Wanted, sample: Sample) -> None:
     """Print how well the masks of the sample find its planted changes."""
     masks, truths = [], []
     for grid_id in wanted.grid_ids:
         for before, after in wanted.year_pairs:
             pair = YearPair(grid_id, before, after)
-            mask = MaskFiles.beside(mask_path(data_dir, pair)).cog
-            if mask.exists():
-                masks.append(_band(mask))
+            if pipeline.store.mask_record(pair) is not None:
+                masks.append(_classes(pipeline, pair))
                 truths.append(_band(sample.truth_file(grid_id, before, after)))
     if not masks:
         return
@@ -90,7 +87,7 @@ def write_overview(pipeline: Pipeline, wanted: Wanted) -> Path | None:
     if not shown:
         return None
     years = [[to_rgb(pipeline.store.get_image(gy), stretch) for gy in pair.grid_years] for pair in shown]
-    classes = [_band(MaskFiles.beside(mask_path(data_dir, pair)).cog) for pair in shown]
+    classes = [_classes(pipeline, pair) for pair in shown]
     rows = (
         [earlier for earlier, _ in years],
         [later for _, later in years],
@@ -99,6 +96,12 @@ def write_overview(pipeline: Pipeline, wanted: Wanted) -> Path | None:
     path = data_dir / f"overview_{before}_{after}.png"
     write_picture(path, sheet(rows))
     return path
+
+
+def _classes(pipeline: Pipeline, pair: YearPair) -> NDArray[np.uint8]:
+    with TemporaryDirectory(prefix="eo-tasks-") as scratch:
+        files, _ = pipeline.store.mask_files(pair, Path(scratch))
+        return _band(files.cog)
 
 
 def _band(path: Path) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ def run(
     if (picture := write_overview(pipeline(), finished.run.wanted)) is not None:
         console.print(f"Picture: {picture}")
     if sampled is not None:
-        print_sample_score(console, settings.data_dir, finished.run.wanted, sampled)
+        print_sample_score(console, pipeline(), finished.run.wanted, sampled)
     if finished.progress is not None and finished.progress.empty:
         print_empty(console, finished.progress.empty)
         if not finished.progress.stages[Stage.DOWNLOAD].done:

@@ -18,9 +18,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from eo_tasks.change import CHANGED, UNCHANGED, UNSEEN, ChangeMap
-from eo_tasks.cog import copy_as_cog
+from eo_tasks.checksum import LayerHash, joined_sha256, pixels_sha256
+from eo_tasks.cog import copy_as_cog, read_raster
+from eo_tasks.errors import RasterError
 from eo_tasks.files import written_aside
-from eo_tasks.raster import Frame
+from eo_tasks.raster import Frame, PixelGrid
 
 PROBABILITY_SCALE = 254  # 0–254 stand for probabilities 0–1; 255 means not seen
 
@@ -48,6 +50,30 @@ class MaskFiles:
     def all(self) -> tuple[Path, Path, Path]:
         """The files in the order in which they are published."""
         return self.probability, self.cog, self.png
+
+
+@dataclass(frozen=True, eq=False)
+class MaskLayers:
+    """The pixels of one change mask, each layer uint8, shape (y, x).
+
+    Attributes:
+        classes: 0 unchanged, 1 changed, 255 not seen.
+        probability: Probability × 254 rounded, 255 where not seen.
+    """
+
+    pixels: PixelGrid
+    classes: NDArray[np.uint8]
+    probability: NDArray[np.uint8]
+
+    @property
+    def changed(self) -> NDArray[np.bool_]:
+        """Changed pixels."""
+        return np.asarray(self.classes == CHANGED)
+
+    @property
+    def checksum(self) -> str:
+        """Fingerprint of both layers."""
+        return pixels_sha256((self.classes, self.probability))
 
 
 class MaskWriter:
@@ -83,6 +109,12 @@ class MaskWriter:
         self._float_file = float_file
         self._open = ExitStack()
         self._sinks: dict[str, Any] = {}
+        self._hashes = {"classes": LayerHash(), "probability": LayerHash()}
+
+    @property
+    def checksum(self) -> str:
+        """Fingerprint of the classes, then of the probability, as far as they are written."""
+        return joined_sha256(self._hashes.values())
 
     def __enter__(self) -> Self:
         folder = self._files.png.parent
@@ -105,15 +137,26 @@ class MaskWriter:
         self.seen_px += int(seen.sum())
         self.changed_px += int(change.sum())
         scaled = np.rint(np.nan_to_num(probability) * PROBABILITY_SCALE)
-        window = Window(0, first, *probability.shape[::-1])
-        rows = {
-            "probability": np.where(seen, scaled, UNSEEN).astype(np.uint8),
-            "classes": np.where(seen, np.where(change, CHANGED, UNCHANGED), UNSEEN).astype(np.uint8),
-            "picture": np.where(change, 255, 0).astype(np.uint8),
-            "float": probability,
-        }
+        self._add_rows(
+            first,
+            probability=np.where(seen, scaled, UNSEEN).astype(np.uint8),
+            classes=np.where(seen, np.where(change, CHANGED, UNCHANGED), UNSEEN).astype(np.uint8),
+            float=probability,
+        )
+
+    def write_layers(self, layers: "MaskLayers") -> None:
+        """Write a mask that was made before, whole."""
+        self.seen_px = int((layers.classes != UNSEEN).sum())
+        self.changed_px = int(layers.changed.sum())
+        self._add_rows(0, probability=layers.probability, classes=layers.classes)
+
+    def _add_rows(self, first: int, **rows: NDArray[Any]) -> None:
+        rows["picture"] = picture_of(rows["classes"])
+        window = Window(0, first, *rows["classes"].shape[::-1])
         for name, sink in self._sinks.items():
             sink.write(rows[name], 1, window=window)
+        for name, layer in self._hashes.items():
+            layer.add(rows[name])
 
     def finish(self) -> None:
         """Publish the files; all rows have been written."""
@@ -173,3 +216,32 @@ def write_mask_files(files: MaskFiles, change_map: ChangeMap, tags: Mapping[str,
     with MaskWriter(files, change_map.pixels.frame, change_map.threshold, tags) as writer:
         writer.write(0, change_map.probability)
         writer.finish()
+
+
+def read_mask_layers(files: MaskFiles) -> MaskLayers:
+    """Read a mask back.
+
+    Raises:
+        RasterError: A file is missing, broken, or not a mask's.
+    """
+    (classes, pixels, _), (probability, others, _) = read_raster(files.cog), read_raster(files.probability)
+    if pixels != others or {classes.dtype, probability.dtype} != {np.dtype(np.uint8)}:
+        raise RasterError(f"{files.cog}: not a mask, or one that does not belong to {files.probability}.")
+    return MaskLayers(pixels, classes[0], probability[0])
+
+
+def write_mask_layers(files: MaskFiles, layers: MaskLayers, tags: Mapping[str, str]) -> None:
+    """Write a mask's files from its pixels, each atomically; the same pixels give the same files."""
+    with MaskWriter(files, layers.pixels.frame, 0, tags) as writer:
+        writer.write_layers(layers)
+        writer.finish()
+
+
+def picture_of(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Classes as 0 and 255; not seen counts as 0."""
+    return np.where(classes == CHANGED, 255, 0).astype(np.uint8)
+
+
+def mask_tags(before: int, after: int) -> dict[str, str]:
+    """Metadata items of a mask's rasters."""
+    return {"YEARS": f"{before},{after}"}

@@ -123,8 +123,9 @@ class Lookups:
         pipe.execute()
 
     def room(self, stage: Stage) -> int:
-        """How many more units of a stage may be in flight."""
-        return max(self.limits.max_in_flight - int(self.redis.zcard(active_key(stage))), 0)
+        """How many more units of a stage may be in flight; downloads need room among the stores, too."""
+        stages = (Stage.DOWNLOAD, Stage.STORE) if stage is Stage.DOWNLOAD else (stage,)
+        return max(self.limits.max_in_flight - max(int(self.redis.zcard(active_key(each))) for each in stages), 0)
 
     def leased(self, units: Collection[Unit]) -> set[Unit]:
         """Those of the units that a living worker holds."""

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from eo_tasks.errors import EOTasksError, InferenceError, RasterError
 from eo_tasks.grid import GridYear, YearPair
-from eo_tasks.products.mask import MaskFiles, MaskWriter
+from eo_tasks.products.mask import MaskFiles, MaskWriter, mask_tags
 from eo_tasks.raster import CompositeRows, PixelGrid
 from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import mask_record
 from eo_tasks.steps.scratch import MASK_PREFIX
+from eo_tasks.storage import fingerprint_of
 
 if TYPE_CHECKING:
     from eo_tasks.btc.series import Series
@@ -149,7 +150,7 @@ class _Mask:
         chosen.data_dir.mkdir(parents=True, exist_ok=True)
         scratch = self._open.enter_context(TemporaryDirectory(dir=chosen.data_dir, prefix=MASK_PREFIX))
         self._files = MaskFiles.beside(Path(scratch) / f"{self._pair.btc.id}.png")
-        tags = {"YEARS": f"{self._pair.before},{self._pair.after}"}
+        tags = mask_tags(self._pair.before, self._pair.after)
         return self._open.enter_context(MaskWriter(self._files, self._pixels.frame, chosen.btc_threshold, tags))
 
 
@@ -183,7 +184,7 @@ def _prepared(
                     for grid_year in pair.grid_years:
                         if grid_year not in images:  # its fingerprint first: a later file makes the mask stale
                             record = pipeline.store.image_record(grid_year) or {}
-                            fingerprints[grid_year] = record.get("sha256")
+                            fingerprints[grid_year] = fingerprint_of(record)
                             images[grid_year] = opened.enter_context(pipeline.store.open_image(grid_year))
                     place = _common_place(pair, images)
                 except EOTasksError as error:

@@ -38,6 +38,7 @@ def image_record(cell: Cell, request: CompositeRequest, composite: Composite, co
         "masked_scl": list(request.masked_scl),
         "clear_share": round(float(composite.valid.mean()), 6),
         "clear_count_mean": round(float(counts.mean()), 3),
+        "pixels_sha256": composite.checksum,
         **file_facts(cog),
     }
 
@@ -67,5 +68,6 @@ def mask_record(
         "resolution_m": pixels.resolution_m,
         "cog": {"unchanged": 0, "changed": 1, "not_seen": 255},
         "probability": {"scale": "1/254", "not_seen": 255},
+        "pixels_sha256": written.checksum,
         **file_facts(files.png),
     }

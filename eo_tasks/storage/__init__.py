@@ -1,22 +1,39 @@
 """Where composites and masks are kept, behind one protocol."""
 
-from eo_tasks.errors import SettingsError
 from eo_tasks.settings import PipelineMode, Settings
 from eo_tasks.storage.local import LocalStore
 from eo_tasks.storage.staging import Staging
-from eo_tasks.storage.store import WEIGHTS, Record, StagedImage, Store
+from eo_tasks.storage.store import WEIGHTS, Record, StagedImage, Store, fingerprint_of, is_same
 
-__all__ = ["WEIGHTS", "LocalStore", "Record", "StagedImage", "Staging", "Store", "open_store"]
+__all__ = [
+    "WEIGHTS",
+    "LocalStore",
+    "Record",
+    "StagedImage",
+    "Staging",
+    "Store",
+    "fingerprint_of",
+    "is_same",
+    "open_database_store",
+    "open_store",
+]
 
 
 def open_store(settings: Settings) -> Store:
-    """The store that ``PIPELINE_MODE`` names.
+    """The store that ``PIPELINE_MODE`` names; nothing is connected to yet."""
+    if settings.pipeline_mode is PipelineMode.LOCAL_ONLY:
+        return LocalStore(settings.data_dir)
+    database = open_database_store(settings)
+    if settings.pipeline_mode is PipelineMode.DATABASE_ONLY:
+        return database
+    from eo_tasks.storage.hybrid import HybridStore
 
-    Raises:
-        SettingsError: This version has no such store.
-    """
-    if settings.pipeline_mode is not PipelineMode.LOCAL_ONLY:
-        raise SettingsError(
-            f"PIPELINE_MODE={settings.pipeline_mode}: this version stores in local files only; set it to local_only."
-        )
-    return LocalStore(settings.data_dir)
+    return HybridStore(LocalStore(settings.data_dir), database)
+
+
+def open_database_store(settings: Settings) -> Store:
+    """The database of ``DB_HOST`` and the rest, as a worker logs in to it."""
+    from eo_tasks.storage.database.connection import Database, Login
+    from eo_tasks.storage.database.store import DatabaseStore
+
+    return DatabaseStore(Database(Login.of_worker(settings)))

@@ -17,9 +17,14 @@ def image_path(data_dir: Path, grid_year: GridYear) -> Path:
     return data_dir / "images" / str(grid_year.year) / image_name(grid_year)
 
 
+def mask_name(pair: YearPair) -> str:
+    """File name of a mask's PNG: after the earlier year."""
+    return f"change_mask_grid_{pair.grid_id}_{pair.before}.png"
+
+
 def mask_path(data_dir: Path, pair: YearPair) -> Path:
-    """PNG of a stored mask, named after the earlier year; its record lies beside it as ``.json``."""
-    return data_dir / "masks" / str(pair.before) / f"change_mask_grid_{pair.grid_id}_{pair.before}.png"
+    """PNG of a stored mask; its record lies beside it as ``.json``."""
+    return data_dir / "masks" / str(pair.before) / mask_name(pair)
 
 
 def is_whole(path: Path, record: Mapping[str, Any]) -> bool:

@@ -6,7 +6,7 @@ of the file that it stands for.
 
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from pathlib import Path
 from eo_tasks.cog import open_composite
 from eo_tasks.errors import RasterError, StorageError
 from eo_tasks.files import read_json, write_json, written_aside
-from eo_tasks.grid import GridYear, YearPair
+from eo_tasks.grid import Cell, GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
 from eo_tasks.raster import Composite, CompositeRows, PixelGrid
 from eo_tasks.storage.layout import image_path, is_whole, mask_path
-from eo_tasks.storage.store import Record, StagedImage, is_of_recipe, is_recent
+from eo_tasks.storage.store import Record, StagedImage, is_made_of, is_of_recipe, is_recent
 
 
 class LocalStore:
@@ -28,10 +28,32 @@ class LocalStore:
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
 
+    def check(self) -> None:
+        """Nothing to look at: folders are made as they are needed."""
+
+    def put_cells(self, cells: Sequence[Cell]) -> None:
+        """The grid file is enough."""
+
+    def years(self) -> Sequence[int]:
+        """Years with a folder of composites or masks."""
+        folders = (folder for kind in ("images", "masks") for folder in _entries(self.data_dir / kind))
+        return sorted({int(folder.name) for folder in folders if folder.name.isdecimal() and folder.is_dir()})
+
+    def image_records(self, year: int, among: Collection[int] | None = None) -> Mapping[int, Record]:
+        """Records of the composites of that year, by cell."""
+        ids = self._image_numbers(year) if among is None else among
+        records = ((grid_id, self.image_record(GridYear(grid_id, year))) for grid_id in ids)
+        return {grid_id: record for grid_id, record in records if record is not None}
+
+    def mask_records(self, before: int, among: Collection[int] | None = None) -> Mapping[YearPair, Record]:
+        """Records of the masks from that year on: one a cell."""
+        ids = self._mask_numbers(before) if among is None else among
+        records = ((grid_id, self._any_mask_record(grid_id, before)) for grid_id in ids)
+        return {YearPair(grid_id, *record["years"]): record for grid_id, record in records if record is not None}
+
     def image_ids(self, year: int, among: Collection[int] | None = None, not_before: float = 0) -> AbstractSet[int]:
         """Cells with a composite of that year."""
-        pattern = rf"sentinel2_grid_(\d+)_{year}_08\.json"
-        ids = _numbers(self.data_dir / "images" / str(year), pattern) if among is None else among
+        ids = self._image_numbers(year) if among is None else among
         return {grid_id for grid_id in ids if self.has_image(GridYear(grid_id, year), not_before)}
 
     def mask_ids(
@@ -80,9 +102,7 @@ class LocalStore:
     def open_image(self, grid_year: GridYear) -> Iterator[CompositeRows]:
         """Open a composite to read it in strips."""
         if not self.has_image(grid_year):
-            raise StorageError(
-                f"{grid_year}: no whole composite under {self.data_dir}/images. Enqueue that year again to make it."
-            )
+            raise self._no_image(grid_year)
         with ExitStack() as opened:
             try:
                 image = opened.enter_context(open_composite(image_path(self.data_dir, grid_year)))
@@ -94,6 +114,20 @@ class LocalStore:
         """The record of a stored composite."""
         return _whole_record(image_path(self.data_dir, grid_year))
 
+    def image_file(self, grid_year: GridYear, scratch: Path) -> StagedImage:
+        """The stored COG itself."""
+        record = self.image_record(grid_year)
+        if record is None:
+            raise self._no_image(grid_year)
+        return StagedImage(image_path(self.data_dir, grid_year), record)
+
+    def mask_files(self, pair: YearPair, scratch: Path) -> tuple[MaskFiles, Record]:
+        """The stored files themselves."""
+        record = self.mask_record(pair)
+        if record is None:
+            raise StorageError(f"{pair}: no whole mask under {self.data_dir}/masks. Enqueue those years to make it.")
+        return MaskFiles.beside(mask_path(self.data_dir, pair)), record
+
     def put_mask(self, pair: YearPair, files: MaskFiles, record: Record) -> None:
         """Store a mask; one that is there is replaced."""
         final = mask_path(self.data_dir, pair)
@@ -104,20 +138,27 @@ class LocalStore:
 
     def mask_record(self, pair: YearPair) -> Record | None:
         """The record of a stored mask of exactly these two years."""
-        final = mask_path(self.data_dir, pair)
+        record = self._any_mask_record(pair.grid_id, pair.before)
+        return record if record is not None and record["years"] == [pair.before, pair.after] else None
+
+    def _any_mask_record(self, grid_id: int, before: int) -> Record | None:
+        """The record of the mask from that year on; ``None`` unless all its files are there."""
+        final = mask_path(self.data_dir, YearPair(grid_id, before, before))  # named after the earlier year
         record = _whole_record(final)
-        if record is None or record.get("years") != [pair.before, pair.after]:
+        if record is None or "years" not in record:
             return None
         return record if all(path.exists() for path in MaskFiles.beside(final).all) else None
 
     def _is_current(self, pair: YearPair, record: Record, recipe: Record) -> bool:
-        if not is_of_recipe(record, recipe):
-            return False
-        images = zip(pair.grid_years, record.get("images_sha256") or (), strict=False)
-        return all(
-            image is None or image.get("sha256") == sha256
-            for image, sha256 in ((self.image_record(grid_year), sha256) for grid_year, sha256 in images)
+        return is_of_recipe(record, recipe) and is_made_of(record, [self.image_record(gy) for gy in pair.grid_years])
+
+    def _no_image(self, grid_year: GridYear) -> StorageError:
+        return StorageError(
+            f"{grid_year}: no whole composite under {self.data_dir}/images. Enqueue that year again to make it."
         )
+
+    def _image_numbers(self, year: int) -> Iterator[int]:
+        return _numbers(self.data_dir / "images" / str(year), rf"sentinel2_grid_(\d+)_{year}_08\.json")
 
     def _mask_numbers(self, before: int) -> Iterator[int]:
         return _numbers(self.data_dir / "masks" / str(before), rf"change_mask_grid_(\d+)_{before}\.json")
@@ -160,5 +201,8 @@ def _publish(source: Path, final: Path) -> None:
 
 
 def _numbers(folder: Path, pattern: str) -> Iterator[int]:
-    if folder.is_dir():
-        yield from (int(m[1]) for path in folder.iterdir() if (m := re.fullmatch(pattern, path.name)))
+    yield from (int(m[1]) for path in _entries(folder) if (m := re.fullmatch(pattern, path.name)))
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())

@@ -38,6 +38,7 @@ def enqueue_years(
         PermanentError: A year or cell does not exist, or the grid cannot be read.
     """
     asked = make_run(years, grid_ids, resume=resume)
+    pipeline().store.put_cells(pipeline().grid.select(asked.wanted.grid_ids))
     known = runs().get(asked.id)
     run = runs().add(asked)
     if known is None or known.state.has_ended:

@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from eo_tasks.errors import DeviceError, SourceUnavailableError, StorageFullError, TransientError
+from eo_tasks.errors import (
+    DeviceError,
+    SourceUnavailableError,
+    StorageFullError,
+    StoreUnavailableError,
+    TransientError,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ POLICIES: tuple[tuple[type[BaseException], Policy], ...] = (
     (SoftTimeLimitExceeded, Policy(60, 600, max_attempts=2)),  # it cost the whole time limit, and will again
     (MemoryError, Policy(30, 300, max_attempts=3)),
     (StorageFullError, Policy(10, 300, max_attempts=1000)),  # until someone makes room
+    (StoreUnavailableError, Policy(2, 60, max_attempts=2000)),  # what is made waits a day for the database
     (DeviceError, Policy(5, 60)),
     (SourceUnavailableError, Policy(5, 900)),  # 10 attempts ride out an outage of about half an hour
     (TransientError, Policy(5, 600)),

@@ -1,6 +1,6 @@
-"""What every store promises; a new store joins by one more entry in ``STORES``."""
+"""What every store promises; a new store joins by its ``PipelineMode``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,23 @@ import pytest
 import rasterio
 
 from eo_tasks.change import ChangeMap
+from eo_tasks.checksum import pixels_sha256
 from eo_tasks.cog import write_composite
 from eo_tasks.errors import StorageError
 from eo_tasks.files import sha256
 from eo_tasks.grid import GridYear, YearPair
-from eo_tasks.products.mask import MaskFiles, write_mask_files
+from eo_tasks.products.mask import MaskFiles, mask_tags, read_mask_layers, write_mask_files
 from eo_tasks.raster import Composite, Origin, PixelGrid
-from eo_tasks.storage import LocalStore, StagedImage, Staging, Store
+from eo_tasks.settings import PipelineMode, load_settings
+from eo_tasks.storage import LocalStore, StagedImage, Staging, Store, open_store
+from eo_tasks.storage.database.connection import Database, Login
+from eo_tasks.storage.database.schema import upgrade
+from eo_tasks.storage.database.store import DatabaseStore
 from eo_tasks.storage.layout import image_path, mask_path
+from tests.postgres import database_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
 
-STORES: dict[str, Callable[[Path], Store]] = {"local": LocalStore}
 
 PIXELS = PixelGrid(32633, (500_000, 5_000_000, 500_060, 5_000_040))
 CELL_YEAR = GridYear(463, 2022)
@@ -31,10 +36,20 @@ NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 BEFORE, AT, AFTER = (NOON.timestamp() + seconds for seconds in (-1, 0, 1))
 
 
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store."""
-    return STORES[request.param](tmp_path / "data")
+@pytest.fixture(params=PipelineMode)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of each mode, on a real database."""
+    here = {"pipeline_mode": request.param, "data_dir": tmp_path / "data"}
+    if request.param is PipelineMode.LOCAL_ONLY:
+        yield open_store(load_settings(**here))
+        return
+    settings = load_settings(**here, **database_settings(request.getfixturevalue("database")))
+    database = Database(Login.of_admin(settings))
+    upgrade(database)
+    database.close()
+    opened = open_store(settings)
+    yield opened
+    (opened if isinstance(opened, DatabaseStore) else opened.database).database.close()
 
 
 @pytest.fixture
@@ -49,8 +64,11 @@ def image(tmp_path: Path) -> Callable[..., StagedImage]:
         record = {
             "grid_id": grid_year.grid_id,
             "year": grid_year.year,
+            "source": "stac",
+            "collection": "c",
             "size_bytes": cog.stat().st_size,
             "sha256": sha256(cog),
+            "pixels_sha256": pixels_sha256((*dn, counts)),
             "made_at": made_at.isoformat(timespec="milliseconds"),
         }
         return StagedImage(cog, record)
@@ -66,13 +84,19 @@ def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
         pair: YearPair = PAIR, probability: float = 0.9, recipe: object = RECIPE, **more: object
     ) -> tuple[MaskFiles, dict[str, Any]]:
         files = MaskFiles.beside(tmp_path / "made" / f"{pair.btc.id}_{probability}.png")
-        write_mask_files(files, ChangeMap(PIXELS, np.full(PIXELS.shape, probability, np.float32), 0.2), {})
+        change = ChangeMap(PIXELS, np.full(PIXELS.shape, probability, np.float32), 0.2)
+        write_mask_files(files, change, mask_tags(pair.before, pair.after))
         record = {
             "grid_id": pair.grid_id,
             "years": [pair.before, pair.after],
             "recipe": recipe,
+            "model": {"name": "BTC"},
+            "threshold": 0.2,
             "size_bytes": files.png.stat().st_size,
-            "changed_ha": 0.24,
+            "sha256": sha256(files.png),
+            "pixels_sha256": read_mask_layers(files).checksum,
+            "changed_ha": change.changed_ha,
+            "seen_ha": change.seen_ha,
             "made_at": NOON.isoformat(timespec="milliseconds"),
             **more,
         }
@@ -86,7 +110,17 @@ def put_images(store: Store, image: Callable[..., StagedImage], pair: YearPair =
     staged = [image(grid_year, value) for grid_year in pair.grid_years]
     for grid_year, made in zip(pair.grid_years, staged, strict=True):
         store.put_image(grid_year, made)
-    return [str(made.record["sha256"]) for made in staged]
+    return [str(made.record["pixels_sha256"]) for made in staged]
+
+
+def put_mask(
+    store: Store, image: Callable[..., StagedImage], pair: YearPair, files: MaskFiles, record: dict[str, Any]
+) -> None:
+    """Store a mask, and its composites before it where they are missing."""
+    for grid_year in pair.grid_years:
+        if not store.has_image(grid_year):
+            store.put_image(grid_year, image(grid_year))
+    store.put_mask(pair, files, record)
 
 
 def is_absent(store: Store, grid_year: GridYear) -> bool:
@@ -197,9 +231,9 @@ def test_an_image_is_still_read_when_it_is_too_old_for_a_fresh_start(store, imag
 # Masks
 
 
-def test_a_stored_mask_is_there_for_its_recipe(store, mask):
+def test_a_stored_mask_is_there_for_its_recipe(store, image, mask):
     files, record = mask()
-    store.put_mask(PAIR, files, record)
+    put_mask(store, image, PAIR, files, record)
     assert store.has_mask(PAIR, RECIPE)
     assert store.mask_record(PAIR) == record
     assert set(store.mask_ids(2022, 2023, RECIPE)) == {463}
@@ -209,78 +243,79 @@ def test_a_stored_mask_is_there_for_its_recipe(store, mask):
     "recipe",
     [{**RECIPE, "threshold": 0.3}, {**RECIPE, "checkpoint": "c/d"}, {**RECIPE, "stretch": {"B04": [0.0, 0.3]}}, {}],
 )
-def test_a_mask_of_another_recipe_is_stale(store, mask, recipe):
-    store.put_mask(PAIR, *mask())
+def test_a_mask_of_another_recipe_is_stale(store, image, mask, recipe):
+    put_mask(store, image, PAIR, *mask())
     assert not store.has_mask(PAIR, recipe)
     assert not store.mask_ids(2022, 2023, recipe)
 
 
-def test_a_mask_made_again_by_another_recipe_replaces_the_stale_one(store, mask):
-    store.put_mask(PAIR, *mask())
+def test_a_mask_made_again_by_another_recipe_replaces_the_stale_one(store, image, mask):
+    put_mask(store, image, PAIR, *mask())
     other = {**RECIPE, "threshold": 0.3}
-    store.put_mask(PAIR, *mask(probability=0.1, recipe=other))
+    put_mask(store, image, PAIR, *mask(probability=0.1, recipe=other))
     assert store.has_mask(PAIR, other)
     assert not store.has_mask(PAIR, RECIPE)
 
 
-def test_a_mask_of_the_same_earlier_and_another_later_year_is_not_the_mask(store, mask):
+def test_a_mask_of_the_same_earlier_and_another_later_year_is_not_the_mask(store, image, mask):
     other = YearPair(463, 2022, 2024)
-    store.put_mask(other, *mask(other))
+    put_mask(store, image, other, *mask(other))
     assert store.has_mask(other, RECIPE)
     assert not store.has_mask(PAIR, RECIPE)
     assert store.mask_record(PAIR) is None
     assert not store.mask_ids(2022, 2023, RECIPE)
 
 
-def test_a_mask_put_twice_is_there_once(store, mask):
+def test_a_mask_put_twice_is_there_once(store, image, mask):
     files, record = mask()
-    store.put_mask(PAIR, files, record)
-    store.put_mask(PAIR, files, record)
+    put_mask(store, image, PAIR, files, record)
+    put_mask(store, image, PAIR, files, record)
     assert set(store.mask_ids(2022, 2023, RECIPE)) == {463}
     assert store.mask_record(PAIR) == record
 
 
-def test_a_mask_that_cannot_be_put_whole_is_not_there_and_neither_is_the_old_one(store, mask):
-    store.put_mask(PAIR, *mask())
+def test_a_mask_that_cannot_be_put_whole_is_not_there(store, image, mask):
+    _, old = made = mask()
+    put_mask(store, image, PAIR, *made)
     files, record = mask(probability=0.1)
     files.png.unlink()
     with pytest.raises(OSError, match="No such file"):
-        store.put_mask(PAIR, files, record)
-    assert not store.has_mask(PAIR, RECIPE)
+        put_mask(store, image, PAIR, files, record)
+    assert store.mask_record(PAIR) in (None, old)
 
 
-def test_masks_are_listed_by_pair(store, mask):
+def test_masks_are_listed_by_pair(store, image, mask):
     for pair in (YearPair(1, 2021, 2022), YearPair(2, 2022, 2023), YearPair(3, 2022, 2023)):
-        store.put_mask(pair, *mask(pair))
+        put_mask(store, image, pair, *mask(pair))
     assert set(store.mask_ids(2021, 2022, RECIPE)) == {1}
     assert set(store.mask_ids(2022, 2023, RECIPE)) == {2, 3}
 
 
-def test_only_masks_that_are_asked_for_are_looked_up(store, mask):
+def test_only_masks_that_are_asked_for_are_looked_up(store, image, mask):
     for cell in (1, 2, 3):
-        store.put_mask(YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023)))
+        put_mask(store, image, YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023)))
     assert set(store.mask_ids(2022, 2023, RECIPE, [2, 3, 4])) == {2, 3}
     assert set(store.mask_ids(2022, 2023, RECIPE, [])) == set()
     assert set(store.mask_ids(2021, 2022, RECIPE, [2, 3, 4])) == set()
 
 
 @pytest.mark.parametrize(("not_before", "is_there"), [(0, True), (BEFORE, True), (AT, True), (AFTER, False)])
-def test_a_mask_made_before_a_fresh_start_does_not_count(store, mask, not_before, is_there):
-    store.put_mask(PAIR, *mask())
+def test_a_mask_made_before_a_fresh_start_does_not_count(store, image, mask, not_before, is_there):
+    put_mask(store, image, PAIR, *mask())
     assert store.has_mask(PAIR, RECIPE, not_before) is is_there
     for among in (None, [463, 464]):
         assert set(store.mask_ids(2022, 2023, RECIPE, among, not_before)) == ({463} if is_there else set())
 
 
 def test_a_mask_of_the_composites_that_are_stored_is_current(store, image, mask):
-    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    put_mask(store, image, PAIR, *mask(images_sha256=put_images(store, image)))
     assert store.has_mask(PAIR, RECIPE)
     assert not store.stale_mask_ids(2022, 2023, RECIPE)
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["earlier", "later"])
 def test_a_mask_is_stale_when_one_of_its_composites_was_replaced(store, image, mask, which):
-    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    put_mask(store, image, PAIR, *mask(images_sha256=put_images(store, image)))
     store.put_image(PAIR.grid_years[which], image(PAIR.grid_years[which], value=2000))
     assert not store.has_mask(PAIR, RECIPE)
     assert not store.mask_ids(2022, 2023, RECIPE)
@@ -289,48 +324,42 @@ def test_a_mask_is_stale_when_one_of_its_composites_was_replaced(store, image, m
 
 
 def test_a_mask_is_current_again_when_the_same_composite_comes_back(store, image, mask):
-    store.put_mask(PAIR, *mask(images_sha256=put_images(store, image)))
+    put_mask(store, image, PAIR, *mask(images_sha256=put_images(store, image)))
     store.put_image(PAIR.grid_years[0], image(PAIR.grid_years[0], value=2000))
     store.put_image(PAIR.grid_years[0], image(PAIR.grid_years[0]))
     assert store.has_mask(PAIR, RECIPE)
-
-
-def test_a_mask_whose_composites_are_not_stored_is_current(store, mask):
-    store.put_mask(PAIR, *mask(images_sha256=["aa", "bb"]))
-    assert store.has_mask(PAIR, RECIPE)
-    assert not store.stale_mask_ids(2022, 2023, RECIPE)
 
 
 @pytest.mark.parametrize(
     ("known", "asked", "is_current"),
     [("aa", "aa", True), ("aa", "bb", False), (None, "bb", True), ("aa", None, True), (None, None, True)],
 )
-def test_a_mask_of_other_weights_is_stale_where_both_are_known(store, mask, known, asked, is_current):
-    store.put_mask(PAIR, *mask(recipe=RECIPE | {"weights_sha256": known}))
+def test_a_mask_of_other_weights_is_stale_where_both_are_known(store, image, mask, known, asked, is_current):
+    put_mask(store, image, PAIR, *mask(recipe=RECIPE | {"weights_sha256": known}))
     for recipe in [RECIPE | {"weights_sha256": asked}] + [RECIPE] * (asked is None):
         assert store.has_mask(PAIR, recipe) is is_current
         assert set(store.mask_ids(2022, 2023, recipe)) == ({463} if is_current else set())
         assert set(store.stale_mask_ids(2022, 2023, recipe)) == (set() if is_current else {463})
 
 
-def test_a_mask_recorded_without_weights_is_of_a_recipe_that_knows_them(store, mask):
-    store.put_mask(PAIR, *mask(recipe=RECIPE))
+def test_a_mask_recorded_without_weights_is_of_a_recipe_that_knows_them(store, image, mask):
+    put_mask(store, image, PAIR, *mask(recipe=RECIPE))
     assert store.has_mask(PAIR, RECIPE | {"weights_sha256": "aa"})
     assert not store.has_mask(PAIR, RECIPE | {"weights_sha256": "aa", "threshold": 0.3})
 
 
-def test_stale_masks_are_listed_among_the_cells_asked_for(store, mask):
+def test_stale_masks_are_listed_among_the_cells_asked_for(store, image, mask):
     other = {**RECIPE, "threshold": 0.3}
     for cell, recipe in ((1, RECIPE), (2, other), (3, other)):
-        store.put_mask(YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023), recipe=recipe))
+        put_mask(store, image, YearPair(cell, 2022, 2023), *mask(YearPair(cell, 2022, 2023), recipe=recipe))
     assert set(store.stale_mask_ids(2022, 2023, RECIPE)) == {2, 3}
     assert set(store.stale_mask_ids(2022, 2023, RECIPE, [1, 3, 4])) == {3}
     assert set(store.stale_mask_ids(2022, 2023, other)) == {1}
     assert set(store.stale_mask_ids(2021, 2022, RECIPE)) == set()
 
 
-def test_a_mask_that_is_only_too_old_for_a_fresh_start_is_not_stale(store, mask):
-    store.put_mask(PAIR, *mask())
+def test_a_mask_that_is_only_too_old_for_a_fresh_start_is_not_stale(store, image, mask):
+    put_mask(store, image, PAIR, *mask())
     assert not store.mask_ids(2022, 2023, RECIPE, None, AFTER)
     assert not store.stale_mask_ids(2022, 2023, RECIPE)
 
@@ -364,6 +393,21 @@ def test_files_have_the_names_that_readers_expect(local, image, mask):
     ]
     with rasterio.open(mask_path(local.data_dir, PAIR)) as png:
         assert (png.read(1) == 255).all()
+
+
+def test_a_mask_whose_composites_are_not_stored_is_current(local, mask):
+    local.put_mask(PAIR, *mask(images_sha256=["aa", "bb"]))
+    assert local.has_mask(PAIR, RECIPE)
+    assert not local.stale_mask_ids(2022, 2023, RECIPE)
+
+
+def test_a_mask_that_was_half_replaced_is_not_there(local, mask):
+    local.put_mask(PAIR, *mask())
+    files, record = mask(probability=0.1)
+    files.png.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        local.put_mask(PAIR, files, record)
+    assert not local.has_mask(PAIR, RECIPE)
 
 
 def test_an_image_without_its_record_is_half_written_and_not_there(local, image):

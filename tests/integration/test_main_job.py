@@ -170,7 +170,10 @@ def test_wrong_checkpoint_ends_the_worker_before_it_takes_a_task(
             {"IMAGERY_SOURCE": "openeo", "OPENEO_TOKEN_FILE": "none.json"},
             "eo-tasks: No login for the openEO backend https://openeo.dataspace.copernicus.eu: set OPENEO_AUTH",
         ),
-        ({"PIPELINE_MODE": "hybrid"}, "eo-tasks: PIPELINE_MODE=hybrid: this version stores in local files only"),
+        (
+            {"PIPELINE_MODE": "database_only", "DB_PORT": "1"},
+            "eo-tasks: PostgreSQL: database eo_tasks at 127.0.0.1:1 does not answer",
+        ),
     ],
 )
 def test_incomplete_settings_end_the_cpu_worker_before_it_takes_a_task(

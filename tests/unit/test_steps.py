@@ -22,7 +22,6 @@ from eo_tasks.errors import (
     GridError,
     InferenceError,
     RasterError,
-    SettingsError,
     SourceUnavailableError,
     StorageError,
 )
@@ -312,9 +311,7 @@ def test_a_pairs_mask_is_stored_with_its_record(pipeline):
         "weights_sha256": sha256(GOLDEN / "model.safetensors"),
         "precision": "float32",
     }
-    assert record["images_sha256"] == [
-        sha256(image_path(pipeline.settings.data_dir, grid_year)) for grid_year in PAIR.grid_years
-    ]
+    assert record["images_sha256"] == [pipeline.store.get_image(grid_year).checksum for grid_year in PAIR.grid_years]
     assert (record["width"], record["height"], record["epsg"]) == (20, 10, 32633)
     assert record["seen_ha"] == 1.99  # 199 pixels of a hundredth hectare
 
@@ -724,12 +721,6 @@ def test_without_a_grid_file_the_one_in_the_data_folder_is_taken(tmp_path, pipel
     alone.settings.data_dir.mkdir(exist_ok=True)
     (tmp_path / "grid.gpkg").rename(alone.settings.data_dir / "grid.gpkg")
     assert len(alone.grid.cells) == 2
-
-
-@pytest.mark.parametrize("mode", ["database_only", "hybrid"])
-def test_a_store_that_is_not_there_yet_is_told(tmp_path, pipeline, mode):
-    with pytest.raises(SettingsError, match=f"^PIPELINE_MODE={mode}: this version stores in local files only"):
-        _ = made(tmp_path, pipeline_mode=mode).store
 
 
 def test_a_pipeline_opens_what_the_settings_name(tmp_path, monkeypatch):

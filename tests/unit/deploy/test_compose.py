@@ -25,10 +25,11 @@ COMMANDS = {
     "beat": "celery -A beat beat",
     "flower": "celery -A eo_tasks flower",
 }
-GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "FLOWER_BASIC_AUTH"}
+GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD", "FLOWER_BASIC_AUTH"}
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 FIXED_IN_CONTAINERS = {"DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "DB_HOST", "DB_PORT"}
-NOT_OF_WORKERS = {"FLOWER_PORT", "FLOWER_BASIC_AUTH", "MONITORING_PORT"}
+ONE_SHOT = "db-upgrade"  # ends when it is done
+NOT_OF_WORKERS = {"DB_ADMIN_USER", "DB_ADMIN_PASSWORD", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "MONITORING_PORT"}
 
 
 @pytest.mark.parametrize(("service", "command"), COMMANDS.items())
@@ -90,12 +91,12 @@ def test_every_published_port_is_on_the_loopback_unless_asked_otherwise():
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_comes_back_has_an_init_and_a_bounded_log(service: str):
-    assert SERVICES[service]["restart"] == "unless-stopped"
+    assert SERVICES[service]["restart"] == ("on-failure" if service == ONE_SHOT else "unless-stopped")
     assert SERVICES[service]["init"] is True
     assert SERVICES[service]["logging"]["options"]["max-size"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", SERVICES.keys() - {ONE_SHOT})
 def test_every_service_has_a_health_check(service: str):
     has_own = "healthcheck" in SERVICES[service]
     built_from = SERVICES[service].get("build", {}).get("dockerfile")
@@ -144,6 +145,10 @@ def test_container_specific_settings_cannot_be_changed_from_outside(service: str
     given = OURS[service]["environment"]
     assert all("$" not in given[name] for name in FIXED_IN_CONTAINERS & given.keys() - {"DATA_DIR"})
     assert given["DATA_DIR"].startswith("/data/")  # on the volume, whatever DATA_DIR is outside
+
+
+def test_only_the_upgrade_logs_in_as_the_databases_administrator():
+    assert [name for name, service in OURS.items() if "DB_ADMIN_PASSWORD" in service["environment"]] == [ONE_SHOT]
 
 
 def test_only_the_workers_that_order_and_fetch_can_log_in_to_openeo():

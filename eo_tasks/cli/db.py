@@ -1,0 +1,60 @@
+"""``eo-tasks db``: the database, from nothing to this version's tables."""
+
+import click
+
+from eo_tasks.settings import load_settings
+
+
+@click.group()
+def db() -> None:
+    """Make, upgrade and check the database of PIPELINE_MODE=database_only and hybrid."""
+
+
+@db.command()
+def init() -> None:
+    """Make database, roles, login and extensions, as DB_ADMIN_USER; needs an administrator of the server, once.
+
+    Example: DB_ADMIN_USER=postgres DB_ADMIN_PASSWORD_FILE=admin.txt eo-tasks db init
+    """
+    from eo_tasks.storage.database.setup import set_up
+
+    for line in set_up(load_settings()):
+        click.echo(line)
+    click.echo("Next: eo-tasks db upgrade")
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the tables to this version, as DB_ADMIN_USER or, where that is not set, DB_USER; the data stay."""
+    from eo_tasks.storage.database import schema
+    from eo_tasks.storage.database.connection import Database, Login
+
+    database = Database(Login.of_admin(load_settings()))
+    try:
+        before, after = schema.upgrade(database)
+    finally:
+        database.close()
+    told = f"has the schema {after} already" if before == after else f"went from {before or 'nothing'} to {after}"
+    click.echo(f"The {database.login} {told}.")
+
+
+@db.command()
+def check() -> None:
+    """Check whether workers can use the database, as DB_USER."""
+    from eo_tasks.storage import open_database_store
+
+    settings = load_settings()
+    open_database_store(settings).check()
+    click.echo(f"The database {settings.db_name} at {settings.db_host}:{settings.db_port} can be used.")
+
+
+@db.command()
+def cells() -> None:
+    """Insert the cells of GRID_FILE, so that coverage counts those without an image too."""
+    from eo_tasks.steps import Pipeline
+    from eo_tasks.storage import open_database_store
+
+    settings = load_settings()
+    grid = Pipeline(settings).grid
+    open_database_store(settings).put_cells(grid.cells)
+    click.echo(f"{len(grid.cells)} cells of {grid.path} are in the database.")

@@ -1,0 +1,1 @@
+"""Composites and masks in PostgreSQL with PostGIS, and with TimescaleDB where it is there."""

@@ -1,0 +1,1 @@
+"""How the schema is changed, by Alembic."""
