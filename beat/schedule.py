@@ -16,7 +16,7 @@ app.conf.update(
     redbeat_key_prefix="eo-tasks:redbeat:",
     redbeat_lock_timeout=15,  # a dead clock is replaced after this; the default takes 25 minutes
     worker_pool="prefork",
-    worker_concurrency=2,  # an export must not hold up the feeder
+    worker_concurrency=3,  # neither an export nor a synchronisation must hold up the feeder
     # As a worker, answer the clock and the producer, and nothing else.
     task_queues=[queue(CONTROL)],
 )

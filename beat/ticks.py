@@ -9,8 +9,8 @@ from time import monotonic, time
 from eo_tasks import steps
 from eo_tasks.celery import app
 from eo_tasks.errors import EOTasksError
-from eo_tasks.settings import current_settings
-from eo_tasks.tasks import checkpoints, feed, sweep
+from eo_tasks.settings import PipelineMode, current_settings
+from eo_tasks.tasks import checkpoints, feed, sweep, sync
 from eo_tasks.tasks.context import runs, state_redis
 from eo_tasks.tasks.ordering import advance, fetch
 
@@ -63,6 +63,11 @@ def _tidy(_: float) -> dict[str, int]:
 
 
 _SWEEP_S = current_settings().sweep_s
+_SYNC = (
+    (Tick("beat.sync", current_settings().sync_s, sync.synchronise),)  # what a database that was away has missed
+    if current_settings().pipeline_mode is PipelineMode.HYBRID
+    else ()
+)
 
 SCHEDULE = (
     Tick("beat.feed", _SWEEP_S / 3, _feed),  # keep the queues filled
@@ -70,6 +75,7 @@ SCHEDULE = (
     Tick("beat.orders", current_settings().openeo_poll_s, _orders),  # what is ordered from remote sources
     Tick("beat.export", 4 * _SWEEP_S, _export),  # checkpoint files
     Tick("beat.tidy", 3600, _tidy),  # what killed processes left, runs of long ago
+    *_SYNC,
 )
 
 

@@ -56,5 +56,9 @@ def cells() -> None:
 
     settings = load_settings()
     grid = Pipeline(settings).grid
-    open_database_store(settings).put_cells(grid.cells)
+    store = open_database_store(settings)
+    try:
+        store.put_cells(grid.cells)
+    finally:
+        store.database.close()
     click.echo(f"{len(grid.cells)} cells of {grid.path} are in the database.")

@@ -1,9 +1,14 @@
 """Where composites and masks are kept, behind one protocol."""
 
+from typing import TYPE_CHECKING
+
 from eo_tasks.settings import PipelineMode, Settings
 from eo_tasks.storage.local import LocalStore
 from eo_tasks.storage.staging import Staging
 from eo_tasks.storage.store import WEIGHTS, Record, StagedImage, Store, fingerprint_of, is_same
+
+if TYPE_CHECKING:
+    from eo_tasks.storage.database.store import DatabaseStore
 
 __all__ = [
     "WEIGHTS",
@@ -31,7 +36,7 @@ def open_store(settings: Settings) -> Store:
     return HybridStore(LocalStore(settings.data_dir), database)
 
 
-def open_database_store(settings: Settings) -> Store:
+def open_database_store(settings: Settings) -> "DatabaseStore":
     """The database of ``DB_HOST`` and the rest, as a worker logs in to it."""
     from eo_tasks.storage.database.connection import Database, Login
     from eo_tasks.storage.database.store import DatabaseStore

@@ -49,8 +49,9 @@ class HybridStore:
     def put_cells(self, cells: Sequence[Cell]) -> None:
         """Tell both which cells there are."""
         self.files.put_cells(cells)
-        with self._forgiving("The cells"):
-            self.database.put_cells(cells)
+        with self._forgiving("The cells") as is_there:
+            if is_there:
+                self.database.put_cells(cells)
 
     def years(self) -> Sequence[int]:
         """Years of either."""

@@ -71,7 +71,7 @@ def _not_connected(what: object, message: str, said: str, address: str) -> EOTas
             return StorageError(f"{what}: {address} lets nobody in ({said}). {remedy}")
     if all(part in message for part in _NO_DATABASE) or all(part in message for part in _NO_ROLE):
         return StorageError(f"{what}: {address}: {said}. Make it with: eo-tasks db init")
-    return StoreUnavailableError(f"{what}: {address} does not answer ({said})")
+    return StoreUnavailableError(f"{what}: {address} does not answer ({said}). Start it, or check DB_HOST and DB_PORT")
 
 
 def _first_line(error: SQLAlchemyError) -> str:

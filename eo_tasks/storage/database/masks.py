@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import shapely
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import aliased
 
@@ -61,7 +61,10 @@ def put_mask(connection: Connection, pair: YearPair, layers: MaskLayers, record:
             set_={name: statement.excluded[name] for name in columns if name not in _KEY},
         )
     )
-    connection.execute(delete(ChangePolygon).where(*(getattr(ChangePolygon, name) == key[name] for name in _KEY)))
+    # A composite that was deleted and stored again has another id: the mask of the old one has another key.
+    has_key = and_(*(getattr(Change, name) == value for name, value in key.items()))
+    connection.execute(delete(Change).where(*_is(pair), ~has_key))
+    connection.execute(delete(ChangePolygon).where(*_is(pair, ChangePolygon)))
     polygons = change_polygons(layers.changed, layers.probability, pixels)
     if polygons:
         shape = func.ST_Transform(func.ST_GeomFromWKB(bindparam("wkb"), pixels.epsg), LONLAT)
@@ -154,11 +157,11 @@ def _key(connection: Connection, pair: YearPair) -> dict[str, Any]:
     return {"img_a_id": first, "img_b_id": second, "period_start": month_of(pair.before)}
 
 
-def _is(pair: YearPair) -> tuple[Any, ...]:
+def _is(pair: YearPair, table: type[Change] | type[ChangePolygon] = Change) -> tuple[Any, ...]:
     return (
-        Change.grid_id == pair.grid_id,
-        Change.period_start == month_of(pair.before),
-        Change.period_end == month_of(pair.after),
+        table.grid_id == pair.grid_id,
+        table.period_start == month_of(pair.before),
+        table.period_end == month_of(pair.after),
     )
 
 
