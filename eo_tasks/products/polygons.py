@@ -33,7 +33,7 @@ class ChangePolygon:
 def change_polygons(
     changed: NDArray[np.bool_], probability: NDArray[np.uint8], pixels: PixelGrid
 ) -> tuple[ChangePolygon, ...]:
-    """Draw a mask's patches of change, the largest first, equal ones from the top left.
+    """Draw a mask's patches of change, the largest first, equal ones in the order of their first pixels, row by row.
 
     Args:
         changed: Changed pixels, shape (y, x).
@@ -42,7 +42,7 @@ def change_polygons(
     """
     image = changed.astype(np.uint8)
     found = rasterio.features.shapes(image, mask=changed, connectivity=4, transform=pixels.transform)
-    patches = [shape(outline) for outline, _ in found]  # in 4-connected ones no ring touches itself along an edge
+    patches = [shape(outline) for outline, _ in found]  # 4-connected, for 8-connected outlines may cross themselves
     if not patches:
         return ()
     numbers = rasterio.features.rasterize(
@@ -53,9 +53,11 @@ def change_polygons(
     ).ravel()
     sizes = np.bincount(numbers, minlength=len(patches) + 1)[1:]
     sums = np.bincount(numbers, weights=probability.ravel().astype(np.float64), minlength=len(patches) + 1)[1:]
+    firsts = np.empty(len(patches) + 1, np.intp)
+    firsts[numbers[::-1]] = np.arange(numbers.size)[::-1]  # of a repeated number the last one assigned stays
     return tuple(
         ChangePolygon(
             patches[i], float(sizes[i]) * pixels.pixel_ha, float(sums[i]) / (float(sizes[i]) * PROBABILITY_SCALE)
         )
-        for i in sorted(range(len(patches)), key=lambda i: (-sizes[i], -patches[i].bounds[3], patches[i].bounds[0]))
+        for i in np.lexsort((firsts[1:], -sizes))
     )

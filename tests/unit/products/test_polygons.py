@@ -91,6 +91,14 @@ def test_equal_patches_come_from_the_top_left():
     ]
 
 
+def test_equal_patches_with_the_same_corner_come_in_the_order_of_their_first_pixels():
+    pixels = PixelGrid(32633, (500_000, 5_000_000, 500_050, 5_000_050))
+    inner, outer = polygons(drawn("###.#", "###.#", "###.#", "....#", "#####"), pixels=pixels)
+    assert inner.area_ha == outer.area_ha
+    assert inner.geometry.bounds[::3] == outer.geometry.bounds[::3] == (500_000, 5_000_050)
+    assert inner.geometry.equals(box(500_000, 5_000_020, 500_030, 5_000_050))
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_valid_polygons_cover_exactly_the_changed_pixels(seed):
     pixels = PixelGrid(32633, (500_000, 5_000_000, 500_400, 5_000_300))
