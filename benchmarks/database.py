@@ -1,9 +1,10 @@
-"""Images in and out of PostgreSQL: ours beside psycopg2, bare binary COPY, and files.
+"""Images in and out of PostgreSQL: ours beside bare binary COPY, psycopg2, and files.
 
     python -m benchmarks.database [--images 40] [--rounds 5]
 
-Starts its own PostgreSQL. Every image is committed, or synchronised to the disk, by itself. Prints tables and writes
-``benchmarks/results/database.json``.
+Starts its own PostgreSQL. Every image is committed, or synchronised to the disk, by itself. ``psycopg2`` is its
+``execute`` into a table as people make it; ``psycopg2 external`` into one whose bytes are uncompressed, as ours are.
+Prints a table and writes ``benchmarks/results/database.json``.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -42,10 +44,12 @@ BANDS = ("B02", "B03", "B04")
 YEAR = 2023
 WRITERS = (1, 2, 4)
 COLUMNS = "grid_id, b02, b03, b04, clear_count"
-BARE = (
-    "CREATE TABLE {0} (grid_id integer PRIMARY KEY, b02 bytea, b03 bytea, b04 bytea, clear_count bytea)",
-    *(f"ALTER TABLE {{0}} ALTER {column} SET STORAGE EXTERNAL" for column in ("b02", "b03", "b04", "clear_count")),
+BARE = "CREATE TABLE {0} (grid_id integer PRIMARY KEY, b02 bytea, b03 bytea, b04 bytea, clear_count bytea)"
+EXTERNAL = tuple(
+    f"ALTER TABLE {{0}} ALTER {column} SET STORAGE EXTERNAL" for column in ("b02", "b03", "b04", "clear_count")
 )
+TABLES = {"copied": EXTERNAL, "plain": (), "uncompressed": EXTERNAL}
+EMPTY = ("TRUNCATE eo, copied, plain, uncompressed", "CHECKPOINT")
 
 
 def main() -> None:
@@ -63,14 +67,18 @@ def main() -> None:
         schema.upgrade(Database(Login.of_admin(load_settings(**environment))))
         with server.connect("bench") as connection:
             version = connection.execute("SHOW server_version").fetchone()
-            for table in ("bare", "plain"):
-                for statement in BARE:
+            for table, more in TABLES.items():
+                for statement in (BARE, *more):
                     connection.execute(statement.format(table))
-        found = {
-            f"{direction} × {writers}": measure(direction, writers, asked.images, asked.rounds, environment)
-            for direction in ("write", "read")
-            for writers in WRITERS
-        }
+
+            def clear() -> None:
+                for statement in EMPTY:
+                    connection.execute(statement)
+
+            found: dict[str, dict[str, float]] = {}
+            for writers in WRITERS:
+                found |= measure(writers, asked.images, asked.rounds, environment, clear)
+        found = dict(sorted(found.items(), key=lambda item: item[0].startswith("read")))
     about = {
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
@@ -96,22 +104,35 @@ def report(found: Mapping[str, Mapping[str, float]]) -> None:
     Console().print(table)
 
 
-def measure(direction: str, writers: int, number: int, rounds: int, environment: Mapping[str, str]) -> dict[str, float]:
-    """MB/s of all processes together, by way; each round has every way in turn."""
-    ways = ("ours", "copy", "psycopg2", "disk")
-    rates: dict[str, list[float]] = {way: [] for way in ways}
+def measure(
+    writers: int, number: int, rounds: int, environment: Mapping[str, str], clear: Callable[[], None]
+) -> dict[str, dict[str, float]]:
+    """MB/s of all processes together, by direction and way; each round has every way, another one first."""
+    rates: dict[str, dict[str, list[float]]] = {way: {way: [] for way in WAYS} for way in ("write", "read")}
     size = image().dn.nbytes + image().clear_count.nbytes
     with TemporaryDirectory() as folder, ProcessPoolExecutor(writers, mp_context=get_context("spawn")) as pool:
-        for turn in range(rounds + 1):  # the first one warms up, and writes what is read
-            for way in ways:
-                jobs = [(direction, way, first * number, number, dict(environment), folder) for first in range(writers)]
-                if direction == "read" and turn == 0:
-                    list(pool.map(work, [("write", *job[1:]) for job in jobs]))
-                spans = list(pool.map(work, jobs))
-                seconds = max(end for _, end in spans) - min(begun for begun, _ in spans)
-                if turn:
-                    rates[way].append(size * number * writers / seconds / 1e6)
-    return {way: round(median(values), 1) for way, values in rates.items()}
+        for turn in range(rounds + 1):  # the first one warms up
+            clear()
+            for direction, found in rates.items():
+                for way in rotated(list(WAYS), turn):
+                    jobs = [
+                        (direction, way, first * (number + 1), number, dict(environment), folder)
+                        for first in range(writers)
+                    ]
+                    spans = list(pool.map(work, jobs))
+                    seconds = max(end for _, end in spans) - min(begun for begun, _ in spans)
+                    if turn:
+                        found[way].append(size * number * writers / seconds / 1e6)
+    return {
+        f"{direction} × {writers}": {way: round(median(values), 1) for way, values in found.items()}
+        for direction, found in rates.items()
+    }
+
+
+def rotated(ways: list[str], turn: int) -> list[str]:
+    """The ways, with another one first each time."""
+    first = turn % len(ways)
+    return ways[first:] + ways[:first]
 
 
 def work(job: tuple[str, str, int, int, dict[str, str], str]) -> tuple[float, float]:
@@ -119,6 +140,7 @@ def work(job: tuple[str, str, int, int, dict[str, str], str]) -> tuple[float, fl
     direction, way, first, number, environment, folder = job
     with WAYS[way](load_settings(**environment), Path(folder)) as (write, read):
         do = write if direction == "write" else read
+        do(first + number)  # connects, and fills caches
         begun = perf_counter()
         for grid_id in range(first, first + number):
             do(grid_id)
@@ -126,10 +148,11 @@ def work(job: tuple[str, str, int, int, dict[str, str], str]) -> tuple[float, fl
 
 
 def image() -> Composite:
-    """A composite that does not compress."""
+    """A composite of fields and noise, which gains little when it is compressed, as real ones do."""
     if not _images:
         rng = np.random.default_rng(1)
-        dn = rng.integers(1, 10_000, (len(BANDS), *PIXELS.shape), dtype=np.uint16)
+        fields = np.kron(rng.integers(300, 4_000, (len(BANDS), SIDE_PX // 20, SIDE_PX // 20)), np.ones((20, 20)))
+        dn = (fields + rng.normal(0, 40, fields.shape)).clip(1).astype(np.uint16)
         _images.append(Composite(PIXELS, BANDS, dn, dn[0], Origin("bench", "")))
     return _images[0]
 
@@ -172,14 +195,13 @@ def copy(settings: Settings, _: Path) -> Iterator[Way]:
     with closing(psycopg.connect(**_login(settings))) as connection:
 
         def write(grid_id: int) -> None:
-            connection.execute("DELETE FROM bare WHERE grid_id = %s", [grid_id])
-            with connection.cursor().copy(f"COPY bare ({COLUMNS}) FROM STDIN (FORMAT binary)") as rows:
+            with connection.cursor().copy(f"COPY copied ({COLUMNS}) FROM STDIN (FORMAT binary)") as rows:
                 rows.set_types(["int4", *["bytea"] * 4])
                 rows.write_row([grid_id, *layers()])
             connection.commit()
 
         def read(grid_id: int) -> list[np.ndarray]:
-            query = f"COPY (SELECT {COLUMNS} FROM bare WHERE grid_id = {grid_id:d}) TO STDOUT (FORMAT binary)"  # noqa: S608
+            query = f"COPY (SELECT {COLUMNS} FROM copied WHERE grid_id = {grid_id:d}) TO STDOUT (FORMAT binary)"  # noqa: S608
             with connection.cursor().copy(query) as rows:
                 rows.set_types(["int4", *["bytea"] * 4])
                 found = list(rows.rows())
@@ -189,19 +211,17 @@ def copy(settings: Settings, _: Path) -> Iterator[Way]:
         yield write, read
 
 
-@contextmanager
-def psycopg_2(settings: Settings, _: Path) -> Iterator[Way]:
+def psycopg_2(table: str, settings: Settings, _: Path) -> Iterator[Way]:
     """psycopg2's ``execute``."""
     with closing(psycopg2.connect(**_login(settings))) as connection, connection.cursor() as cursor:
 
         def write(grid_id: int) -> None:
-            cursor.execute("DELETE FROM plain WHERE grid_id = %s", [grid_id])
             values = [grid_id, *map(psycopg2.Binary, layers())]
-            cursor.execute(f"INSERT INTO plain ({COLUMNS}) VALUES (%s, %s, %s, %s, %s)", values)  # noqa: S608
+            cursor.execute(f"INSERT INTO {table} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s)", values)  # noqa: S608
             connection.commit()
 
         def read(grid_id: int) -> list[np.ndarray]:
-            cursor.execute(f"SELECT {COLUMNS} FROM plain WHERE grid_id = %s", [grid_id])  # noqa: S608
+            cursor.execute(f"SELECT {COLUMNS} FROM {table} WHERE grid_id = %s", [grid_id])  # noqa: S608
             row = cursor.fetchone()
             connection.commit()
             return arrays(row[1:])
@@ -226,7 +246,13 @@ def disk(_: Settings, folder: Path) -> Iterator[Way]:
     yield write, read
 
 
-WAYS = {"ours": ours, "copy": copy, "psycopg2": psycopg_2, "disk": disk}
+WAYS = {
+    "ours": ours,
+    "copy": copy,
+    "psycopg2": contextmanager(partial(psycopg_2, "plain")),
+    "psycopg2 external": contextmanager(partial(psycopg_2, "uncompressed")),
+    "disk": disk,
+}
 
 
 def _login(settings: Settings) -> dict[str, Any]:

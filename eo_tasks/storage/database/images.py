@@ -3,19 +3,20 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ARRAY, ColumnElement, Connection, Integer, Row, cast, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Connection, Integer, Row, Select, bindparam, cast, func, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 
 from eo_tasks.errors import StorageError
 from eo_tasks.grid import Cell, GridYear
 from eo_tasks.raster import NODATA, Composite, Origin, PixelGrid
 from eo_tasks.storage.database.cells import add_cell
 from eo_tasks.storage.database.connection import BINARY, Database
-from eo_tasks.storage.database.geometry import lonlat_box
+from eo_tasks.storage.database.geometry import LONLAT_BOX, box_parameters
 from eo_tasks.storage.database.models import COLUMN_OF, Image
 from eo_tasks.storage.store import Record
 
@@ -24,6 +25,9 @@ TYPE = np.dtype("<u2")
 READ_BYTES = 32_000_000  # of a composite at once; a larger one comes in strips
 COUNTS = "clear_count"
 _KEPT = ("id", "month", "grid_id")  # by an image that is replaced: changes refer to its id
+
+
+_THIS = (Image.grid_id == bindparam("cell"), Image.month == bindparam("in_month"))
 
 
 def month_of(year: int) -> date:
@@ -48,29 +52,34 @@ def put_image(connection: Connection, grid_year: GridYear, composite: Composite,
     layers = dict.fromkeys(COLUMN_OF.values()) | {
         COLUMN_OF[band]: _bytes(layer) for band, layer in zip(composite.bands, composite.dn, strict=True)
     }
-    statement = insert(Image).values(
-        time=datetime(grid_year.year, MONTH, 15, tzinfo=UTC),
-        month=month_of(grid_year.year),
-        grid_id=grid_year.grid_id,
-        bbox=lonlat_box(pixels.bounds, pixels.epsg),
-        width=pixels.width,
-        height=pixels.height,
-        data_type=composite.dn.dtype.name,
+    row = {
+        "time": datetime(grid_year.year, MONTH, 15, tzinfo=UTC),
+        "month": month_of(grid_year.year),
+        "grid_id": grid_year.grid_id,
+        "width": pixels.width,
+        "height": pixels.height,
+        "data_type": composite.dn.dtype.name,
         **layers,
-        clear_count=_bytes(composite.clear_count),
-        bands=list(composite.bands),
-        epsg=pixels.epsg,
-        transform=gdal_transform(pixels),
-        nodata=NODATA,
-        checksum=record["pixels_sha256"],
-        made_at=made_at(record),
-        record=dict(record),
-    )
-    columns = [name for name in _columns() if name not in _KEPT]
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Image.grid_id, Image.month], set_={name: statement.excluded[name] for name in columns}
-        )
+        "clear_count": _bytes(composite.clear_count),
+        "bands": list(composite.bands),
+        "epsg": pixels.epsg,
+        "transform": gdal_transform(pixels),
+        "nodata": NODATA,
+        "checksum": record["pixels_sha256"],
+        "made_at": made_at(record),
+        "record": dict(record),
+    }
+    connection.execute(_insertion(), row | box_parameters(pixels.bounds, pixels.epsg))
+
+
+@cache
+def _insertion() -> Insert:
+    """Made once: to put it together takes longer than to send it."""
+    statement = insert(Image).values(bbox=LONLAT_BOX)
+    columns = [column.name for column in Image.__table__.columns if column.computed is None]
+    return statement.on_conflict_do_update(
+        index_elements=[Image.grid_id, Image.month],
+        set_={name: statement.excluded[name] for name in columns if name not in _KEPT},
     )
 
 
@@ -92,19 +101,20 @@ class StoredImage:
 
     @classmethod
     def open(cls, database: Database, grid_year: GridYear) -> "StoredImage":
-        """Look an image up.
+        """Look an image up, and read its first strip.
 
         Raises:
-            StorageError: It is not stored.
+            StorageError: It is not stored, or its bytes are not what they should be.
         """
-        columns = (Image.epsg, Image.transform, Image.width, Image.height, Image.bands, Image.checksum)
         with database.transaction(grid_year) as connection:
-            row = connection.execute(select(*columns).where(*_is(grid_year))).one_or_none()
-        if row is None:
-            raise StorageError(
-                f"{grid_year}: no composite in the {database.login}. Enqueue that year again to make it."
-            )
-        return cls(database, grid_year, _pixels(row), tuple(row.bands), row.checksum)
+            row = connection.execute(_about(), _named(grid_year), execution_options=BINARY).one_or_none()
+            if row is None:
+                raise StorageError(
+                    f"{grid_year}: no composite in the {database.login}. Enqueue that year again to make it."
+                )
+            image = cls(database, grid_year, _pixels(row), tuple(row.bands), row.checksum)
+            image._read(connection, 0, 1)
+        return image
 
     def rows(self, start: int, stop: int) -> Composite:
         """Some of its rows, counted from the top.
@@ -113,30 +123,44 @@ class StoredImage:
             StorageError: It was replaced or removed since, or its bytes are not what they should be.
         """
         if self._held is None or start < self._first or stop > self._first + self._held.pixels.height:
-            row_bytes = self.pixels.width * TYPE.itemsize * (len(self.bands) + 1)
-            more = min(max(stop, start + READ_BYTES // row_bytes), self.pixels.height)
-            self._held, self._first = self._read(start, more), start
-        return self._held.rows(start - self._first, stop - self._first)
+            with self.database.transaction(self.grid_year) as connection:
+                self._read(connection, start, stop)
+        return self._held.rows(start - self._first, stop - self._first)  # type: ignore[union-attr]  # it was read
 
-    def _read(self, start: int, stop: int) -> Composite:
-        pixels = self.pixels.rows(start, stop)
-        names = [*(COLUMN_OF[band] for band in self.bands), COUNTS]
-        row_bytes = pixels.width * TYPE.itemsize
-        parts = [
-            _part(getattr(Image, name), start * row_bytes, pixels.height * row_bytes).label(name) for name in names
-        ]
-        statement = select(*parts).where(*_is(self.grid_year), Image.checksum == self.checksum)
-        with self.database.transaction(self.grid_year) as connection:
-            row = connection.execute(statement, execution_options=BINARY).one_or_none()
+    def _read(self, connection: Connection, start: int, stop: int) -> None:
+        """Hold these rows, and more of them where that makes up ``READ_BYTES``."""
+        row_bytes = self.pixels.width * TYPE.itemsize
+        more = min(max(stop, start + READ_BYTES // (row_bytes * (len(self.bands) + 1))), self.pixels.height)
+        pixels = self.pixels.rows(start, more)
+        is_whole = pixels == self.pixels
+        part = {} if is_whole else {"first": start * row_bytes + 1, "length": pixels.height * row_bytes}
+        asked = _named(self.grid_year) | {"known": self.checksum} | part
+        row = connection.execute(_layers(self.bands, is_whole), asked, execution_options=BINARY).one_or_none()
         if row is None:
             raise StorageError(f"{self.grid_year}: the composite was replaced while it was read. Enqueue it again.")
         if any(layer is None or len(layer) != pixels.height * row_bytes for layer in row):
             raise StorageError(f"{self.grid_year}: the stored composite is broken: its bytes are not width × height.")
         layers = np.stack([np.frombuffer(layer, TYPE).reshape(pixels.shape) for layer in row])
         composite = Composite(pixels, self.bands, layers[:-1], layers[-1], Origin(str(self.database.login), ""))
-        if pixels == self.pixels and composite.checksum != self.checksum:
+        if is_whole and composite.checksum != self.checksum:
             raise StorageError(f"{self.grid_year}: the stored composite is broken: its bytes have another checksum.")
-        return composite
+        self._held, self._first = composite, start
+
+
+@cache
+def _about() -> Select[Any]:
+    columns: list[Any] = [Image.epsg, Image.transform, Image.width, Image.height, Image.bands, Image.checksum]
+    return select(*columns).where(*_THIS)
+
+
+@cache
+def _layers(bands: tuple[str, ...], is_whole: bool) -> Select[Any]:
+    """The bytes of the bands and the counts, or the same part of each: it is read without the rest."""
+    table = Image.__table__.columns
+    columns = [table[name] for name in (*(COLUMN_OF[band] for band in bands), COUNTS)]
+    part = bindparam("first", type_=Integer), bindparam("length", type_=Integer)
+    parts = columns if is_whole else [func.substring(column, *part, type_=column.type) for column in columns]
+    return select(*parts).where(*_THIS, Image.checksum == bindparam("known"))
 
 
 def image_rows(
@@ -156,17 +180,17 @@ def any_of(grid_ids: Collection[int]) -> Any:
 
 def image_record(connection: Connection, grid_year: GridYear) -> Record | None:
     """The record of a composite."""
-    found: Mapping[str, Any] | None = connection.scalar(select(Image.record).where(*_is(grid_year)))
+    found: Mapping[str, Any] | None = connection.scalar(select(Image.record).where(*_THIS), _named(grid_year))
     return found
 
 
 def image_id(connection: Connection, grid_year: GridYear) -> int | None:
     """The row's id."""
-    return connection.scalar(select(Image.id).where(*_is(grid_year)))
+    return connection.scalar(select(Image.id).where(*_THIS), _named(grid_year))
 
 
-def _is(grid_year: GridYear) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return Image.grid_id == grid_year.grid_id, Image.month == month_of(grid_year.year)
+def _named(grid_year: GridYear) -> dict[str, Any]:
+    return {"cell": grid_year.grid_id, "in_month": month_of(grid_year.year)}
 
 
 def _pixels(row: Any) -> PixelGrid:
@@ -175,14 +199,5 @@ def _pixels(row: Any) -> PixelGrid:
     return PixelGrid(row.epsg, bounds, resolution_m)
 
 
-def _part(column: Any, first: int, length: int) -> ColumnElement[bytes]:
-    """Some of a value's bytes; uncompressed ones are read without the rest."""
-    return func.substring(column, first + 1, length, type_=column.type)
-
-
 def _bytes(layer: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(layer, TYPE).tobytes()
-
-
-def _columns() -> list[str]:
-    return [column.name for column in Image.__table__.columns if column.computed is None]
