@@ -10,6 +10,7 @@ probabilities out, each year encoded once. Both have the allocator's settings of
 
 import argparse
 import json
+from copy import deepcopy
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -148,8 +149,9 @@ def compare(
 
 def gflop_per_pair(source: BtcNetwork, name: str, work: Work) -> float:
     """Billions of operations in products and convolutions, counted on networks whose layers are not packed."""
+    source = deepcopy(source).cpu()  # an engine has taken parts of it to its device
     network = PlainNetwork(source) if name == "plain" else FastNetwork(source)
-    levels = torch.zeros(1, INPUT_PX, INPUT_PX, 3, device=next(source.parameters()).device)
+    levels = torch.zeros(1, INPUT_PX, INPUT_PX, 3)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):  # which the counter sees
         features = network.encode(levels)
         encoding, decoding = (
