@@ -25,8 +25,6 @@ TYPE = np.dtype("<u2")
 READ_BYTES = 32_000_000  # of a composite at once; a larger one comes in strips
 COUNTS = "clear_count"
 _KEPT = ("id", "month", "grid_id")  # by an image that is replaced: changes refer to its id
-
-
 _THIS = (Image.grid_id == bindparam("cell"), Image.month == bindparam("in_month"))
 
 
