@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from eo_tasks.cli.options import Years, cell_options, chosen_ids
+from eo_tasks.cli.options import YEARS, cell_options, chosen_ids
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
 from eo_tasks.state.connection import connect, explained
@@ -18,7 +18,7 @@ ENQUEUE_S = 60
 
 
 @click.command()
-@click.option("--years", type=Years(), required=True, help="2021-2023 or 2021,2023.")
+@click.option("--years", type=YEARS, required=True, help="2021-2023 or 2021,2023.")
 @cell_options
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Keep what is stored, or make all anew.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, what it would skip and cost; change nothing.")

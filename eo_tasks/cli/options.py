@@ -10,10 +10,17 @@ from eo_tasks.grid import Bounds, Grid
 from eo_tasks.ranges import read_ranges
 
 
-class Years(click.ParamType[Any]):
-    """``2021-2023`` or ``2021,2023``."""
+class Ranges(click.ParamType[Any]):
+    """Whole numbers, as ``2021-2023`` or ``2021,2023``.
 
-    name = "years"
+    Args:
+        name: Of what they are.
+        example: How they may be given.
+    """
+
+    def __init__(self, name: str, example: str) -> None:
+        self.name = name
+        self.example = example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
         """Read the text."""
@@ -22,7 +29,10 @@ class Years(click.ParamType[Any]):
         try:
             return read_ranges(str(value))
         except ValueError:
-            self.fail(f"{value!r}: give years as 2021-2023 or 2021,2023.", param, ctx)
+            self.fail(f"{value!r}: give {self.name} as {self.example}.", param, ctx)
+
+
+YEARS = Ranges("years", "2021-2023 or 2021,2023")
 
 
 class BoundingBox(click.ParamType[Any]):

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from eo_tasks.cli.failures import failures_table
-from eo_tasks.cli.options import Years, cell_options, chosen_ids
+from eo_tasks.cli.options import YEARS, cell_options, chosen_ids
 from eo_tasks.cli.report import print_empty, print_report, print_sample_score, write_overview
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import Bounds
@@ -29,7 +29,7 @@ SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 
 
 @click.command()
-@click.option("--years", type=Years(), help="2021-2023 or 2021,2023. Without years and grid, the sample is mapped.")
+@click.option("--years", type=YEARS, help="2021-2023 or 2021,2023. Without years and grid, the sample is mapped.")
 @click.option("--grid", "grid_file", type=click.Path(path_type=Path), help="Grid file (GRID_FILE).")
 @click.option("--layer", help="Layer of the grid file (GRID_LAYER).")
 @cell_options

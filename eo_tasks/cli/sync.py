@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from eo_tasks.cli.options import Years
+from eo_tasks.cli.options import YEARS, Ranges
 from eo_tasks.grid import GridYear
-from eo_tasks.ranges import read_ranges
 from eo_tasks.settings import load_settings
 from eo_tasks.steps.sync import Copy, Synchronised, copy_all, differences, newest_first
 from eo_tasks.storage import LocalStore, Store, open_database_store
@@ -20,27 +19,13 @@ from eo_tasks.storage import LocalStore, Store, open_database_store
 SOME_FAILED = 3
 SHOWN = 20  # copies that --dry-run names
 KINDS = ("composites", "masks")
-
-
-class CellIds(click.ParamType[Any]):
-    """``463,464`` or ``463-470``."""
-
-    name = "ids"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read the text."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return read_ranges(str(value))
-        except ValueError:
-            self.fail(f"{value!r}: give ids of cells as 463,464 or 463-470.", param, ctx)
+IDS = Ranges("ids of cells", "463,464 or 463-470")
 
 
 def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
     options = (
-        click.option("--years", type=Years(), help="Years, such as 2021-2023; masks only of two of them."),
-        click.option("--cells", type=CellIds(), help="Ids of cells, such as 463,464 or 463-470."),
+        click.option("--years", type=YEARS, help="Years, such as 2021-2023; masks only of two of them."),
+        click.option("--cells", type=IDS, help="Ids of cells, such as 463,464 or 463-470."),
         click.option("--dry-run", is_flag=True, help="Show what would be copied, and copy nothing."),
     )
     for option in reversed(options):

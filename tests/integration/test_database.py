@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -25,7 +26,7 @@ from sqlalchemy import text
 
 from eo_tasks.change import ChangeMap
 from eo_tasks.cog import read_composite, write_composite
-from eo_tasks.errors import EOTasksError, StorageError, StoreUnavailableError
+from eo_tasks.errors import EOTasksError, StorageError, StorageFullError, StoreUnavailableError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles, mask_tags, read_mask_layers, write_mask_files
 from eo_tasks.raster import Composite, Origin, PixelGrid
@@ -631,6 +632,51 @@ def test_a_connection_that_an_administrator_ends_passes(store, reader):
     with pytest.raises(StoreUnavailableError):
         be_ended()
     store.check()
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(postgres_server: PostgresServer) -> Iterator[Path]:
+    """A file system of 4 MB that the server may use."""
+    folder = Path(tempfile.mkdtemp(dir=postgres_server.folder))
+    owner = postgres_server.folder.stat()
+    access = f"size=4m,mode=700,uid={owner.st_uid},gid={owner.st_gid}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", access, "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("this account may not mount a small file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def noise(tmp_path: Path) -> Callable[[int], StagedImage]:
+    """Make a composite of 1.5 MB that does not compress, of that year."""
+
+    def make(year: int) -> StagedImage:
+        cog = tmp_path / "made" / f"noise_{year}.tiff"
+        dn = np.random.default_rng(year).integers(1, 10_000, (3, 500, 500), np.uint16)
+        pixels = PixelGrid(32633, (500_000, 5_000_000, 505_000, 5_005_000))
+        composite = Composite(pixels, ("B02", "B03", "B04"), dn, np.full((500, 500), 4, np.uint16), Origin("stac", "c"))
+        write_composite(cog, composite)
+        return StagedImage(cog, {"year": year, "made_at": NOON, "pixels_sha256": composite.checksum})
+
+    return make
+
+
+def test_a_full_disk_is_told_and_what_was_stored_before_stays(store, reader, postgres_server, small_disk, noise):
+    reader.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(small_disk))))
+    reader.execute("ALTER TABLE eo SET TABLESPACE small")
+    store.put_image(GridYear(463, 2021), noise(2021))
+    with pytest.raises(StorageFullError, match=r"^Cell 463, 2022: the disk of .* is full .* Make room"):
+        store.put_image(GridYear(463, 2022), noise(2022))
+    assert store.image_ids(2022) == set()
+    np.testing.assert_array_equal(store.get_image(GridYear(463, 2021)).dn, read_composite(noise(2021).cog).dn)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    store.put_image(GridYear(463, 2022), noise(2022))
+    assert count(reader, "eo") == 2
+    reader.execute("ALTER TABLE eo SET TABLESPACE pg_default")
+    reader.execute("DROP TABLESPACE small")
 
 
 # Strips

@@ -1,8 +1,10 @@
 """Files and database brought together, on a real PostgreSQL."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -340,6 +342,58 @@ def test_a_database_that_is_away_stops_all(files, rows, make, postgres_server):
         copy_all(copies, files, rows, files.data_dir)
 
 
+# While the database is away
+
+
+@pytest.fixture
+def clock() -> list[float]:
+    """The time of the hybrid store, to be moved."""
+    return [1000.0]
+
+
+@pytest.fixture
+def both(files: LocalStore, rows: DatabaseStore, clock: list[float]) -> HybridStore:
+    """Files and database as one store."""
+    return HybridStore(files, rows, lambda: clock[0])
+
+
+def test_without_the_database_files_are_written_and_read(both, make, postgres_server, tmp_path):
+    make.fill(both, (463,))
+    postgres_server.stop("immediate")
+    make.fill(both, (464,))
+    there = GridYear(464, 2022)
+    assert both.image_ids(2022) == {463, 464}
+    assert set(both.mask_records(2022)) == {YearPair(463, 2022, 2023), YearPair(464, 2022, 2023)}
+    assert both.years() == list(YEARS)
+    assert both.image_record(there) == both.files.image_record(there)
+    np.testing.assert_array_equal(both.get_image(there).dn, both.files.get_image(there).dn)
+    with both.open_image(there) as image:
+        assert image.pixels == PIXELS
+    assert both.mask_files(YearPair(464, 2022, 2023), tmp_path)[1] == both.mask_record(YearPair(464, 2022, 2023))
+
+
+def test_what_only_the_database_has_is_told_as_away_not_as_missing(both, rows, make, postgres_server):
+    make.put_image(rows, CELL_YEAR)
+    postgres_server.stop("immediate")
+    with pytest.raises(StoreUnavailableError, match=r"^Cell 463, 2022: "):
+        both.get_image(CELL_YEAR)
+
+
+def test_a_database_that_was_away_is_asked_again_after_a_rest(both, rows, make, postgres_server, clock):
+    make.put_image(rows, GridYear(464, 2022))
+    postgres_server.stop("immediate")
+    make.put_image(both, CELL_YEAR)
+    postgres_server.start()
+    clock[0] += 29
+    make.put_image(both, GridYear(463, 2023))
+    assert both.image_ids(2022) == {463}
+    assert rows.image_ids(2023) == set()
+    clock[0] += 1
+    assert both.image_ids(2022) == {463, 464}
+    make.put_image(both, GridYear(463, 2024))
+    assert rows.image_ids(2024) == {463}
+
+
 # Round trips
 
 
@@ -496,10 +550,30 @@ def test_a_tick_goes_on_after_the_cells_that_were_compared(hybrid, make, cells, 
     make.put_image(hybrid.files, GridYear(cells[0], 2022))
     make.put_image(hybrid.files, GridYear(cells[1], 2022))
     assert sync.synchronise(FAR) == {"composites → database": 1}
-    assert redis.get(sync.CURSOR_KEY) == f"[2022, {cells[0]}]"
+    at = json.loads(redis.get(sync.ROUND_KEY))
+    assert (at["year"], at["cell"], at["ended_at"]) == (2022, cells[0], 0)
     assert sync.synchronise(FAR) == {"composites → database": 1}
     sync.synchronise(FAR)
-    assert redis.get(sync.CURSOR_KEY) is None
+    assert json.loads(redis.get(sync.ROUND_KEY))["ended_at"] > 0
+
+
+def test_a_round_that_found_nothing_rests_ten_times_as_long_as_it_took():
+    at = sync.Round(worked_s=6, ended_at=1000)
+    assert (at.is_resting(1059), at.is_resting(1060)) == (True, False)
+
+
+def test_a_round_that_copied_does_not_rest_nor_one_that_goes_on():
+    assert not sync.Round(worked_s=6, copied=True, ended_at=1000).is_resting(1001)
+    assert not sync.Round(year=2022, cell=5, worked_s=6).is_resting(1001)
+
+
+def test_the_next_tick_after_a_quiet_round_compares_nothing(hybrid, rows, make, cells, redis):
+    assert sync.synchronise(FAR) == {}
+    make.put_image(hybrid.files, GridYear(cells[0], 2022))
+    redis.set(sync.ROUND_KEY, json.dumps({"worked_s": 60, "ended_at": time()}))
+    assert sync.synchronise(FAR) == {}
+    redis.set(sync.ROUND_KEY, json.dumps({"worked_s": 60, "ended_at": time() - 601}))
+    assert sync.synchronise(FAR) == {"composites → database": 1}
 
 
 def test_a_tick_without_time_copies_nothing(hybrid, make, cells):
