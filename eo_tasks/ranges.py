@@ -1,7 +1,7 @@
 """Whole numbers as people write them: ``2021-2023``, ``4,5,6``, ``1-3,7``."""
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
 from typing import Self, overload
 
@@ -23,6 +23,17 @@ class Ranges(Sequence[int]):
         breaks = [i for i, (a, b) in enumerate(pairwise(ordered), start=1) if b != a + 1]
         edges = pairwise([0, *breaks, len(ordered)])
         return cls([range(ordered[start], ordered[end - 1] + 1) for start, end in edges if end > start])
+
+    @classmethod
+    def union(cls, parts: Iterable["Ranges"]) -> Self:
+        """The numbers of all parts."""
+        joined: list[range] = []
+        for span in sorted((span for part in parts for span in part._spans), key=lambda span: span.start):
+            if joined and span.start <= joined[-1].stop:
+                joined[-1] = range(joined[-1].start, max(joined[-1].stop, span.stop))
+            else:
+                joined.append(span)
+        return cls(joined)
 
     def __len__(self) -> int:
         return self._before[-1]

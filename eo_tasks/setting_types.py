@@ -75,6 +75,14 @@ class SslMode(StrEnum):
     VERIFY_FULL = "verify-full"
 
 
+class SmtpSecurity(StrEnum):
+    """How the connection to the e-mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
 class LogLevel(StrEnum):
     """The lowest level that is logged."""
 

@@ -31,6 +31,7 @@ from eo_tasks.setting_types import (
     Precision,
     RedisUrl,
     SclClasses,
+    SmtpSecurity,
     SslMode,
     Stretch,
     Url,
@@ -89,9 +90,31 @@ class Settings(BaseSettings):
     # Machine
     max_workers: int = Field(2, ge=1, le=1024, description="parallel tasks of a CPU worker")
     memory_limit_gb: float = Field(4.0, ge=0.5, description="memory of one worker, GB")
+    log_keep_mb: float = Field(50, ge=1, description="most room for the log files of one process, MB")
+
+    # Monitoring
+    monitoring_host: str = Field("127.0.0.1", description="address that the dashboard listens on")
     monitoring_port: Port = Field(8080, description="port of the dashboard")
+    dashboard_user: str = Field("operator", min_length=1, description="who may log in to the dashboard")
+    dashboard_password: SecretStr | None = Field(None, description="password of the dashboard")
+    dashboard_token: SecretStr | None = Field(None, description="bearer token for programs that use the API")
     flower_port: Port = Field(5555, description="port of Flower")
     flower_basic_auth: SecretStr | None = Field(None, description="user:password of Flower")
+
+    # Alerts
+    alert_webhook_url: SecretStr | None = Field(None, description="where alerts are posted to, as JSON")
+    alert_email_to: str | None = Field(None, description="who gets alerts by e-mail; several with commas")
+    alert_email_from: str = Field("eo-tasks@localhost", description="sender of alerts")
+    alert_repeat_s: float = Field(3600, ge=1, description="an alert that lasts is not sent again before, seconds")
+    alert_stall_s: float = Field(1800, ge=1, description="a run counts as stalled without an ended unit for, seconds")
+    alert_failure_share: float = Field(0.2, gt=0, le=1, description="share of the last hour's units that may fail")
+    alert_free_gb: float = Field(5, ge=0, description="least room on the disk of a worker, GB")
+    alert_credits: float = Field(0, ge=0, description="credits left of a run's budget that are too few")
+    smtp_host: str | None = Field(None, description="server that sends e-mail")
+    smtp_port: Port = Field(587, description="its port")
+    smtp_user: str | None = Field(None, description="login there")
+    smtp_password: SecretStr | None = Field(None, description="its password")
+    smtp_security: SmtpSecurity = Field(SmtpSecurity.STARTTLS, description="how the connection is encrypted")
 
     # Redis
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Celery broker")
@@ -172,6 +195,9 @@ class Settings(BaseSettings):
         Precision.AUTO, description="what BTC is computed in; auto: float16 on CUDA, float32 on a CPU"
     )
     btc_stretch: Stretch = Field(STRETCH, description="reflectance range shown to BTC as 0–255, for red, green, blue")
+
+    # Products
+    min_change_ha: float = Field(0, ge=0, description="smaller patches are left out of exported polygons, hectares")
 
     # Database
     db_host: str = Field("127.0.0.1", description="PostgreSQL host")

@@ -4,8 +4,10 @@ from functools import lru_cache
 
 from redis import Redis
 
+from eo_tasks.overview.known import Known
 from eo_tasks.settings import current_settings
 from eo_tasks.state.accounts import Accounts
+from eo_tasks.state.audit import Audit
 from eo_tasks.state.connection import connect
 from eo_tasks.state.entry import Limits
 from eo_tasks.state.heartbeat import Heartbeat
@@ -64,6 +66,18 @@ def runs() -> Runs:
     return Runs(state_redis())
 
 
+@lru_cache(maxsize=1)
+def known() -> Known:
+    """All of it, to look at."""
+    return Known.of(state_redis(), broker_redis(), _limits())
+
+
+@lru_cache(maxsize=1)
+def audit() -> Audit:
+    """Who did what."""
+    return Audit(state_redis())
+
+
 def _limits() -> Limits:
     settings = current_settings()
     return Limits(settings.lease_s, settings.max_attempts, settings.max_deaths, settings.max_in_flight)
@@ -81,5 +95,5 @@ def reopen() -> None:
     for client in (state_redis, broker_redis):
         if client.cache_info().currsize:
             client().close()
-    for shared in (pipeline, state_redis, broker_redis, ledger, orders, accounts, heartbeat, runs):
+    for shared in (pipeline, state_redis, broker_redis, ledger, orders, accounts, heartbeat, runs, known, audit):
         shared.cache_clear()

@@ -108,3 +108,11 @@ def test_ranges_behave_as_the_sorted_numbers_do(seed):
     assert write_ranges(ranges) == write_ranges(numbers)
     if numbers:
         assert read_ranges(str(ranges)) == ordered
+
+
+def test_a_union_joins_spans_that_touch_or_overlap_and_counts_each_number_once():
+    parts = [Ranges.of([1, 2, 3, 10]), Ranges.of([3, 4]), Ranges.of([5, 20])]
+    joined = Ranges.union(parts)
+    assert str(joined) == "1-5,10,20"
+    assert len(joined) == 7
+    assert len(Ranges.union([])) == 0
