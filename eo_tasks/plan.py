@@ -9,6 +9,7 @@ from typing import Self
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.ranges import Ranges
+from eo_tasks.units import Stage
 
 FIRST_YEAR = 2015  # of Sentinel-2's archive
 
@@ -42,6 +43,17 @@ class Wanted:
     def year_pairs(self) -> tuple[tuple[int, int], ...]:
         """Consecutive years of the request."""
         return tuple(pairwise(self.years))
+
+    @property
+    def places(self) -> tuple[tuple[Stage, str], ...]:
+        """Stages and periods of the request, such as ``(Stage.BTC, "2022_2023")``."""
+        images = tuple((stage, str(year)) for stage in (Stage.DOWNLOAD, Stage.STORE) for year in self.years)
+        return (*images, *((Stage.BTC, f"{before}_{after}") for before, after in self.year_pairs))
+
+    @property
+    def spans(self) -> tuple[range, ...]:
+        """The cells, as few spans of ids."""
+        return (self.grid_ids if isinstance(self.grid_ids, Ranges) else Ranges.of(self.grid_ids)).spans
 
     def part(self, start: int, number: int) -> Self:
         """The same for a few of the cells."""

@@ -35,6 +35,11 @@ class Ranges(Sequence[int]):
                 joined.append(span)
         return cls(joined)
 
+    @property
+    def spans(self) -> tuple[range, ...]:
+        """The spans, ascending."""
+        return self._spans
+
     def __len__(self) -> int:
         return self._before[-1]
 

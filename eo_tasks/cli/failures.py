@@ -10,21 +10,28 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from eo_tasks.cli.completion import complete_errors, complete_runs
+from eo_tasks.cli.deeds import write_down
+from eo_tasks.cli.exit_codes import SOME_FAILED
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
 from eo_tasks.state.connection import explained
 from eo_tasks.state.entry import Entry, State
-from eo_tasks.state.lookups import ErrorGroup
 from eo_tasks.units import Stage, Unit
 
 LOOK_S = 1.0
-CANARY_FAILED = 3  # exit code
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def errors(as_json: bool) -> None:
-    """Show what units wait for you for: each kind of error with its number and an example."""
+    """Show what units wait for you for: each kind of error with its number and an example.
+
+    \b
+    Examples:
+      eo-tasks errors
+      eo-tasks errors --json
+    """
     from eo_tasks.tasks.context import ledger
 
     with explained(load_settings().redis_url):
@@ -60,8 +67,13 @@ def errors(as_json: bool) -> None:
 @click.option("--cell", "grid_id", type=int, help="Only this cell.")
 @click.option("--year", type=int, help="Only this year, or pairs with it.")
 @click.option("--stage", type=click.Choice([str(stage) for stage in Stage]), help="Only this stage.")
-@click.option("--error", "kind", help="Only this kind: an id of eo-tasks errors, or a class such as SourceError.")
-@click.option("--run", "run_name", help="Only what this run wants: its id, or latest.")
+@click.option(
+    "--error",
+    "kind",
+    shell_complete=complete_errors,
+    help="Only this kind: an id of eo-tasks errors, or a class such as SourceError.",
+)
+@click.option("--run", "run_name", shell_complete=complete_runs, help="Only what this run wants: its id, or latest.")
 @click.option("--empty", is_flag=True, help="Those that had no imagery, instead of those that failed.")
 @click.option("--canary", type=click.IntRange(1), help="Try so many first, and the rest only if all of them succeed.")
 @click.option(
@@ -77,30 +89,19 @@ def retry(
     canary: int | None,
     wait_s: int,
 ) -> None:
-    """Try failed units again.
+    """Try failed units again; all of them, or those that every given option takes.
 
     \b
     Examples:
+      eo-tasks retry
       eo-tasks retry --cell 1041 --year 2021
       eo-tasks retry --error SourceError --canary 5
     """
-    from eo_tasks.tasks.context import ledger
-    from eo_tasks.tasks.control import find_run
-
-    def empty_downloads() -> list[Unit]:  # what comes after them follows by itself
-        return [unit for unit in ledger().empty_units() if unit.stage is Stage.DOWNLOAD]
+    from eo_tasks.tasks.control import choose
 
     with explained(load_settings().redis_url):
-        run = None if run_name is None else find_run(run_name)
-        candidates = empty_downloads() if empty else ledger().stuck_units(_kinds(kind, ledger().error_groups()))
-        chosen = [
-            unit
-            for unit in candidates
-            if grid_id in (None, unit.grid_id)
-            and (year is None or year in unit.years)
-            and stage in (None, unit.stage)
-            and (run is None or run.wants(unit))
-        ]
+        of_stage = None if stage is None else Stage(stage)
+        chosen = choose(kind, grid_id, year, of_stage, run_name, is_empty=empty)
         if not chosen:
             raise PermanentError("No failed unit matches; see eo-tasks errors.")
         if canary is not None and canary < len(chosen):
@@ -119,23 +120,12 @@ def failures_table(failures: dict[Unit, Entry], most: int = 20, number: int | No
     return table
 
 
-def _kinds(kind: str | None, groups: Sequence[ErrorGroup]) -> list[str]:
-    """Fingerprints of the kinds that a person means.
-
-    Raises:
-        PermanentError: There is no such kind.
-    """
-    found = [group.fingerprint for group in groups if kind in (None, group.fingerprint, group.error_class)]
-    if kind is not None and not found:
-        known = ", ".join(sorted({group.error_class for group in groups})) or "none"
-        raise PermanentError(f"--error {kind}: no unit failed so. Kinds of errors now: {known}; see eo-tasks errors.")
-    return found
-
-
 def _send(units: Sequence[Unit], what: str) -> None:
     from eo_tasks.tasks.control import retry as try_again
 
     done = try_again(units)
+    first = units[0].id + (f" and {len(units) - 1} more" if len(units) > 1 else "")
+    write_down("retry", first, f"{done.sent} sent, {done.ready} ready, {done.unwanted} of no run")
     click.echo(
         f"{done.sent + done.ready} {what} are tried again: {done.sent} queued now, {done.ready} when there is room."
     )
@@ -159,5 +149,5 @@ def _wait_for(canaries: Sequence[Unit], wait_s: int) -> None:
         click.echo(
             f"{well} of {len(canaries)} canaries succeeded, {ended - well} failed: the rest is left alone.", err=True
         )
-        sys.exit(CANARY_FAILED)
+        sys.exit(SOME_FAILED)
     click.echo(f"All {len(canaries)} canaries succeeded.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import time
 
 from eo_tasks.overview.known import QUEUES, Known
+from eo_tasks.overview.letters import WAITING
 from eo_tasks.ranges import Ranges
 from eo_tasks.state.entry import State
 from eo_tasks.state.history import WINDOW_S, Sample, rate_per_s
@@ -13,8 +14,6 @@ from eo_tasks.state.keys import years_of
 from eo_tasks.state.queues import queue_lengths
 from eo_tasks.state.runs import Run, RunState
 from eo_tasks.units import Stage
-
-UNKNOWN = "waiting"  # wanted, and not looked at yet
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def read_summary(known: Known, now: float | None = None) -> Summary:
         left_s=None if None in lefts else max((left for left in lefts if left is not None), default=None),
         stages=stages,
         queues=queue_lengths(known.broker, QUEUES),
-        runs=tuple(_run(known, run) for run in runs),
+        runs=tuple(read_run(known, run) for run in runs),
         orders=dict(Counter(str(order.state) for order in known.orders.all())),
         accounts={account: standing.reason for account, standing in known.accounts.all().items() if standing.reason},
     )
@@ -130,12 +129,9 @@ def _wanted(runs: Sequence[Run]) -> dict[tuple[Stage, str], int]:
     for run in runs:
         if run.state is RunState.CANCELED:
             continue
-        ids = Ranges.of(run.wanted.grid_ids)
-        for year in run.wanted.years:
-            for stage in (Stage.DOWNLOAD, Stage.STORE):
-                cells.setdefault((stage, str(year)), []).append(ids)
-        for before, after in run.wanted.year_pairs:
-            cells.setdefault((Stage.BTC, f"{before}_{after}"), []).append(ids)
+        ids = Ranges(run.wanted.spans)
+        for place in run.wanted.places:
+            cells.setdefault(place, []).append(ids)
     return {place: len(Ranges.union(parts)) for place, parts in cells.items()}
 
 
@@ -175,11 +171,12 @@ def _period(
     states = {str(state): number for state, number in known.items()}
     total = max(wanted.get((stage, period), 0), sum(states.values()))
     if unknown := total - sum(states.values()):
-        states[UNKNOWN] = unknown
+        states[WAITING] = unknown
     return PeriodNumbers(period, years_of(period), total, states)
 
 
-def _run(known: Known, run: Run) -> RunNumbers:
+def read_run(known: Known, run: Run) -> RunNumbers:
+    """One run, in numbers."""
     position = known.runs.position(run)
     return RunNumbers(
         id=run.id,

@@ -98,6 +98,53 @@ def retry(units: Iterable[Unit]) -> Retried:
     return Retried(min(sent, ready), max(ready - sent, 0), len(unwanted))
 
 
+def choose(
+    kind: str | None = None,
+    grid_id: int | None = None,
+    year: int | None = None,
+    stage: Stage | None = None,
+    run_name: str | None = None,
+    *,
+    is_empty: bool = False,
+) -> list[Unit]:
+    """Units that wait for a person, those that fit everything that is given.
+
+    Args:
+        kind: Kind of error: its fingerprint, or a class such as ``SourceError``.
+        grid_id: Of this cell.
+        year: Of this year, or of a pair with it.
+        stage: Of this stage.
+        run_name: Wanted by this run.
+        is_empty: Those without imagery instead; what comes after them follows by itself.
+
+    Raises:
+        PermanentError: There is no such kind, or no such run.
+    """
+    run = None if run_name is None else find_run(run_name)
+    if is_empty:
+        candidates = [unit for unit in ledger().empty_units() if unit.stage is Stage.DOWNLOAD]
+    else:
+        candidates = ledger().stuck_units(_kinds(kind))
+    return [
+        unit
+        for unit in candidates
+        if grid_id in (None, unit.grid_id)
+        and (year is None or year in unit.years)
+        and stage in (None, unit.stage)
+        and (run is None or run.wants(unit))
+    ]
+
+
+def _kinds(kind: str | None) -> list[str]:
+    """Fingerprints of the kinds of errors that a person means."""
+    groups = ledger().error_groups()
+    found = [group.fingerprint for group in groups if kind in (None, group.fingerprint, group.error_class)]
+    if kind is not None and not found:
+        known = ", ".join(sorted({group.error_class for group in groups})) or "none"
+        raise PermanentError(f"--error {kind}: no unit failed so. Kinds of errors now: {known}; see eo-tasks errors.")
+    return found
+
+
 def _preference(run: Run) -> tuple[bool, bool, float]:
     """Active runs first, then those that ended last; a canceled one only where no other wants the unit."""
     return run.state is RunState.CANCELED, run.state is not RunState.ACTIVE, -run.created_at

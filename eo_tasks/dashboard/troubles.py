@@ -1,0 +1,28 @@
+"""Errors as answers: one line for people, and the status that fits."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+
+from eo_tasks.errors import EOTasksError, GridError, TransientError
+
+log = logging.getLogger(__name__)
+
+PASSES = {"Retry-After": "5"}
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Have the app tell this project's errors, and Redis's."""
+
+    @app.exception_handler(EOTasksError)
+    def ours(_: Request, error: EOTasksError) -> JSONResponse:
+        if isinstance(error, TransientError):
+            return JSONResponse({"detail": str(error)}, 503, PASSES)
+        return JSONResponse({"detail": str(error)}, 404 if isinstance(error, GridError) else 409)
+
+    @app.exception_handler(RedisError)
+    def of_redis(_: Request, error: RedisError) -> JSONResponse:
+        log.warning("Redis does not work: %s", error)
+        return JSONResponse({"detail": "Redis does not answer. It is asked again by itself."}, 503, PASSES)
