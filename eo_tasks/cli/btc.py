@@ -20,6 +20,7 @@ from eo_tasks.cli.network import (
     settings_from,
     torch_needed,
 )
+from eo_tasks.cli.stages import stored
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import Precision, Settings
 
@@ -28,22 +29,25 @@ if TYPE_CHECKING:
 
 
 class _FilesByDefault(click.Group):
-    """Takes ``btc BEFORE AFTER`` for ``btc compare BEFORE AFTER``."""
+    """Takes ``btc BEFORE AFTER`` for ``btc compare BEFORE AFTER``, and ``btc --years`` for ``btc stored --years``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the command's name in front where none is given."""
         if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["compare", *args]
+            has_years = any(arg == "--years" or arg.startswith("--years=") for arg in args)
+            args = ["stored" if has_years else "compare", *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=_FilesByDefault)
 def btc() -> None:
-    """Run the BTC network on two files, or check a checkpoint.
+    """Run the BTC network on files or stored composites.
 
     \b
     eo-tasks btc BEFORE AFTER -o OUT   maps the change between two images of one
                                        place; options: eo-tasks btc compare --help
+    eo-tasks btc --years 2022-2023     maps the change between stored composites;
+                                       options: eo-tasks btc stored --help
     eo-tasks btc verify CHECKPOINT     holds the fast network against the
                                        published one
 
@@ -54,8 +58,12 @@ def btc() -> None:
     Examples:
       eo-tasks btc 2021.tif 2022.tif -o changes/
       eo-tasks btc 2021.tif 2022.tif -o changes/ --align --float --threshold 0.5
+      eo-tasks btc --years 2022-2023 --cells 463,464
       eo-tasks btc verify blaz-r/BTC-B_oscd96 --device cuda
     """
+
+
+btc.add_command(stored)
 
 
 @btc.command()

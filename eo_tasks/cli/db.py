@@ -7,7 +7,16 @@ from eo_tasks.settings import load_settings
 
 @click.group()
 def db() -> None:
-    """Make, upgrade and check the database of PIPELINE_MODE=database_only and hybrid."""
+    """Make, upgrade and check the database.
+
+    Of PIPELINE_MODE=database_only and hybrid.
+
+    \b
+    Examples:
+      eo-tasks db init
+      eo-tasks db upgrade
+      eo-tasks db check
+    """
 
 
 @db.command()
@@ -25,7 +34,10 @@ def init() -> None:
 
 @db.command()
 def upgrade() -> None:
-    """Bring the tables to this version, as DB_ADMIN_USER or, where that is not set, DB_USER; the data stay."""
+    """Bring the tables to this version, as DB_ADMIN_USER or, where that is not set, DB_USER; the data stay.
+
+    Example: eo-tasks db upgrade
+    """
     from eo_tasks.storage.database import schema
     from eo_tasks.storage.database.connection import Database, Login
 
@@ -40,7 +52,10 @@ def upgrade() -> None:
 
 @db.command()
 def check() -> None:
-    """Check whether workers can use the database, as DB_USER."""
+    """Check whether workers can use the database, as DB_USER.
+
+    Example: eo-tasks db check
+    """
     from eo_tasks.storage import open_database_store
 
     settings = load_settings()
@@ -50,7 +65,10 @@ def check() -> None:
 
 @db.command()
 def cells() -> None:
-    """Insert the cells of GRID_FILE, so that coverage counts those without an image too."""
+    """Insert the cells of GRID_FILE, so that coverage counts those without an image too.
+
+    Example: GRID_FILE=grid.gpkg eo-tasks db cells
+    """
     from eo_tasks.steps import Pipeline
     from eo_tasks.storage import open_database_store
 

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from eo_tasks.cli.exit_codes import UNUSABLE
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import Settings, load_settings
 from eo_tasks.state.connection import connect, explained
@@ -25,9 +26,14 @@ Finding = tuple[str, str, bool]  # what was looked at, what was found, whether i
 @click.command()
 @click.option("--delete", is_flag=True, help="Delete jobs of ours at openEO accounts that nobody needs.")
 def doctor(delete: bool) -> None:
-    """Look for what keeps the system from going on: Redis, clock, disk, runs, accounts, orders and their jobs.
+    """Look for what keeps the system from going on.
 
-    Ends with 1 if something needs a person.
+    Redis, clock, disk, runs, accounts, orders and their jobs. Ends with 1 if something needs a person.
+
+    \b
+    Examples:
+      eo-tasks doctor
+      eo-tasks doctor --delete
     """
     settings = load_settings()
     console = Console()
@@ -39,7 +45,7 @@ def doctor(delete: bool) -> None:
             table.add_row("ok" if is_good else "!!", what, told)
             is_well &= is_good
     console.print(table)
-    sys.exit(0 if is_well else 1)
+    sys.exit(0 if is_well else UNUSABLE)
 
 
 def _system(settings: Settings) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
-"""``enqueue``: ask a running system for cells × years, or look first at what that would do."""
+"""``enqueue`` and ``plan``: ask a running system for cells × years, or look first at what that would do."""
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from eo_tasks.cli.deeds import write_down
 from eo_tasks.cli.options import YEARS, cell_options, chosen_ids
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import load_settings
@@ -15,30 +17,71 @@ from eo_tasks.state.connection import connect, explained
 from eo_tasks.units import Stage
 
 ENQUEUE_S = 60
+YEARS_OPTION = click.option("--years", type=YEARS, required=True, help="2021-2023 or 2021,2023.")
+RESUME_OPTION = click.option(
+    "--resume/--no-resume", default=True, show_default=True, help="Keep what is stored, or make all anew."
+)
 
 
 @click.command()
-@click.option("--years", type=YEARS, required=True, help="2021-2023 or 2021,2023.")
+@YEARS_OPTION
 @cell_options
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Keep what is stored, or make all anew.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, what it would skip and cost; change nothing.")
+@RESUME_OPTION
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def plan(years: tuple[int, ...], resume: bool, as_json: bool, **selection: Any) -> None:
+    """Show what a request would do, skip and cost.
+
+    It changes nothing.
+
+    \b
+    Examples:
+      eo-tasks plan --years 2022-2024
+      eo-tasks plan --years 2022-2024 --inside area.geojson --json
+    """
+    _plan(years, _chosen(selection), resume=resume, as_json=as_json)
+
+
+@click.command()
+@YEARS_OPTION
+@cell_options
+@RESUME_OPTION
+@click.option("--dry-run", is_flag=True, help="Change nothing: the same as eo-tasks plan.")
 @click.option("--json", "as_json", is_flag=True, help="The dry run for programs.")
 def enqueue(years: tuple[int, ...], resume: bool, dry_run: bool, as_json: bool, **selection: Any) -> None:
     """Enqueue what is missing of cells × years.
 
-    The same as celery -A eo_tasks call enqueue_years. With --no-resume, outputs that are stored are replaced one by
-    one, as the new ones are made.
-    """
-    from eo_tasks.tasks.context import pipeline
-    from eo_tasks.tasks.enqueue import make_run
+    Prints a summary as JSON. The same as celery -A eo_tasks call enqueue_years. With --no-resume, outputs that are
+    stored are replaced one by one, as the new ones are made.
 
-    ids = chosen_ids(lambda: pipeline().grid, **selection)
+    \b
+    Examples:
+      eo-tasks enqueue --years 2022-2024
+      eo-tasks enqueue --years 2022,2024 --cells 463,464
+      eo-tasks enqueue --years 2022-2024 --bbox 14.4,46.0,14.6,46.1 --bbox-epsg 4326
+    """
+    ids = _chosen(selection)
+    if dry_run:
+        _plan(years, ids, resume=resume, as_json=as_json)
+        return
     with explained(load_settings().redis_url):
         connect(load_settings().broker_url).ping()
-        if dry_run:
-            show_forecast(make_run(years, ids, resume=resume), as_json=as_json)
-        else:
-            click.echo(json.dumps(_ask(years, ids, resume=resume), indent=2))
+        answer = _ask(years, ids, resume=resume)
+        write_down("enqueue", str(answer["run"]), f"{answer['planned']} units planned, {answer['enqueued']} enqueued")
+    click.echo(json.dumps(answer, indent=2))
+
+
+def _chosen(selection: Mapping[str, Any]) -> Sequence[int] | None:
+    from eo_tasks.tasks.context import pipeline
+
+    return chosen_ids(lambda: pipeline().grid, **selection)
+
+
+def _plan(years: tuple[int, ...], ids: Sequence[int] | None, *, resume: bool, as_json: bool) -> None:
+    from eo_tasks.tasks.enqueue import make_run
+
+    with explained(load_settings().redis_url):
+        connect(load_settings().broker_url).ping()
+        show_forecast(make_run(years, ids, resume=resume), as_json=as_json)
 
 
 def show_forecast(run: Any, *, as_json: bool) -> None:

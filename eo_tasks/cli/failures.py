@@ -25,7 +25,9 @@ LOOK_S = 1.0
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def errors(as_json: bool) -> None:
-    """Show what units wait for you for: each kind of error with its number and an example.
+    """Show what failed, by its reason.
+
+    Each kind of error with its number and an example.
 
     \b
     Examples:
@@ -89,7 +91,9 @@ def retry(
     canary: int | None,
     wait_s: int,
 ) -> None:
-    """Try failed units again; all of them, or those that every given option takes.
+    """Try failed units again.
+
+    All of them, or those that every given option takes.
 
     \b
     Examples:

@@ -11,7 +11,13 @@ from eo_tasks.grid_file import make_grid, read_grid
 
 @click.group()
 def grid() -> None:
-    """Look at a grid file, or make one."""
+    """Look at a grid file, or make one.
+
+    \b
+    Examples:
+      eo-tasks grid make --border slovenia.geojson --out slovenia.gpkg
+      eo-tasks grid show slovenia.gpkg --cells 463
+    """
 
 
 @grid.command()

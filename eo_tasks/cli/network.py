@@ -83,8 +83,8 @@ def torch_needed() -> Iterator[None]:
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far something is, on a terminal; gives a function that moves it on."""
+def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far something is, on a terminal, ``None`` if nobody knows of how many; gives what moves it on."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from eo_tasks.cli.exit_codes import INTERRUPTED
 from eo_tasks.grid import Cell
 from eo_tasks.settings import ImagerySource, OpenEOAuth, Settings, load_settings
 
@@ -22,9 +23,14 @@ _backend = click.option(
     "--wait", "wait_s", type=click.IntRange(10), default=600, show_default=True, help="For the person, seconds."
 )
 def login(source: str, no_browser: bool, wait_s: int) -> None:
-    """Log in to an openEO backend as a person, for workers to use from then on.
+    """Log in to an openEO backend as a person.
 
-    Not needed where client credentials, or user name and password, are set.
+    Workers use it from then on. Not needed where client credentials, or user name and password, are set.
+
+    \b
+    Examples:
+      eo-tasks login
+      eo-tasks login --source openeo2 --no-browser
     """
     from eo_tasks.sources.openeo.device import DeviceCode, log_in
     from eo_tasks.sources.openeo.login import Login
@@ -44,7 +50,7 @@ def login(source: str, no_browser: bool, wait_s: int) -> None:
         stored = log_in(person, show, wait_s)
     except KeyboardInterrupt:
         click.echo("Interrupted: no token was kept.", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     until = ""
     if stored.lasts_s is not None:
         until = (
@@ -62,7 +68,10 @@ def login(source: str, no_browser: bool, wait_s: int) -> None:
 
 @click.group()
 def openeo() -> None:
-    """Look at an openEO backend."""
+    """Look at an openEO backend.
+
+    Example: eo-tasks openeo check
+    """
 
 
 @openeo.command()
@@ -72,6 +81,11 @@ def check(source: str, no_request: bool) -> None:
     """Check login, account, limits, collection and jobs, and have a few pixels computed.
 
     Ends with 1 at the first thing that is not in order.
+
+    \b
+    Examples:
+      eo-tasks openeo check
+      eo-tasks openeo check --source openeo2 --no-request
     """
     from eo_tasks.sources.openeo.check import Check
 

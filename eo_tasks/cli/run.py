@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from eo_tasks.cli.exit_codes import SOME_FAILED
 from eo_tasks.cli.failures import failures_table
+from eo_tasks.cli.made import print_empty, print_made, print_sample_score, write_overview
 from eo_tasks.cli.options import YEARS, cell_options, chosen_ids
-from eo_tasks.cli.report import print_empty, print_report, print_sample_score, write_overview
 from eo_tasks.errors import PermanentError
 from eo_tasks.grid import Bounds
 from eo_tasks.progress import Progress
@@ -24,7 +25,6 @@ from eo_tasks.sample import Sample, write_sample
 from eo_tasks.settings import ImagerySource, override_environment
 from eo_tasks.units import Stage
 
-FAILED_UNITS = 3  # exit code
 SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 
 
@@ -52,7 +52,9 @@ def run(
     data_dir: Path | None,
     flower: bool,
 ) -> None:
-    """Do the whole job on this machine: Redis, workers, beat and Flower start, work and stop.
+    """Do the whole job on this machine.
+
+    Redis, workers, beat and Flower start, work and stop.
 
     \b
     Examples:
@@ -87,7 +89,7 @@ def run(
         finished = run_locally(settings, years, ids, with_flower=flower, announce=console.print, follow=bars.show)
     if finished.progress is None:
         console.print("Nothing to do: every composite and every mask is there already.")
-    print_report(console, pipeline(), finished.run.wanted)
+    print_made(console, pipeline(), finished.run.wanted)
     if (picture := write_overview(pipeline(), finished.run.wanted)) is not None:
         console.print(f"Picture: {picture}")
     if sampled is not None:
@@ -95,16 +97,19 @@ def run(
     if finished.progress is not None and finished.progress.empty:
         print_empty(console, finished.progress.empty)
         if not finished.progress.stages[Stage.DOWNLOAD].done:
-            sys.exit(FAILED_UNITS)  # nothing was found anywhere: more likely a wrong question than an empty country
+            sys.exit(SOME_FAILED)  # nothing was found anywhere: more likely a wrong question than an empty country
     if finished.progress is not None and finished.progress.failures:
         console.print(failures_table(dict(finished.progress.failures)))
         console.print("Failed units are tried again with: eo-tasks run … (the same command), after the cause is gone.")
-        sys.exit(FAILED_UNITS)
+        sys.exit(SOME_FAILED)
 
 
 @click.group()
 def sample() -> None:
-    """Make the sample area that ships with the project."""
+    """Make the sample area that ships with the project.
+
+    Example: eo-tasks sample make data/sample
+    """
 
 
 @sample.command()

@@ -1,69 +1,122 @@
 """``status``: where a running system stands."""
 
 import json
-from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from threading import Event
+from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from eo_tasks.cli.board import board
 from eo_tasks.cli.failures import failures_table
+from eo_tasks.errors import BrokerError
+from eo_tasks.overview.known import Known
+from eo_tasks.overview.letters import WAITING
+from eo_tasks.overview.summary import Summary, read_summary
 from eo_tasks.settings import load_settings
-from eo_tasks.state.connection import connect, explained
+from eo_tasks.state.connection import explained
 from eo_tasks.state.entry import State
-from eo_tasks.state.queues import queue_lengths
-from eo_tasks.units import Stage
 
 SHOWN_FAILURES = 20
 
 
 @click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0.1), default=2, show_default=True, help="With --watch: seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def status(as_json: bool) -> None:
-    """Show how many units of each stage and year are in which state, and what failed."""
-    from eo_tasks.celery import CONTROL, UNIT_QUEUES
-    from eo_tasks.tasks.context import accounts, ledger, orders, runs
+def status(watch: bool, every_s: float, as_json: bool) -> None:
+    """Show where everything stands: stages, rate, time left, failures.
 
-    settings = load_settings()
-    with explained(settings.redis_url):
-        counts = ledger().all_counts()
-        lengths = queue_lengths(connect(settings.broker_url), (*UNIT_QUEUES, CONTROL))
-        stuck = ledger().waiting_for_a_person(most=SHOWN_FAILURES)
-        known = runs().all()
-        on_order = Counter(str(order.state) for order in orders().all())
-        spent = {run.id: paid for run in known if (paid := accounts().spent(run.id))}
-        standings = accounts().all()
-    states = {run.id: str(run.state) for run in known}
-    notes = {run.id: run.note for run in known if run.note}
-    number = sum(held for by_state in counts.values() for state, held in by_state.items() if state.needs_a_person)
+    Queues, workers and runs too; --json has it as the HTTP API does.
+
+    \b
+    Examples:
+      eo-tasks status
+      eo-tasks status --watch
+      eo-tasks status --json
+    """
+    from eo_tasks.tasks.context import known
+
+    if watch and as_json:
+        raise click.UsageError("Give one of --watch and --json.")
+    url = load_settings().redis_url
+    if watch:
+        _watch(known(), url, every_s)
+        return
+    with explained(url):
+        summary = read_summary(known())
+        workers = known().workers.all()
+        stuck = known().ledger.waiting_for_a_person(most=SHOWN_FAILURES)
     if as_json:
-        units = {f"{stage}_{period}": numbers for (stage, period), numbers in counts.items()}
         errors = {unit.id: entry.error for unit, entry in stuck.items()}
-        shown = {"runs": states, "units": units, "queues": lengths, "waiting_for_a_person": number, "errors": errors}
-        shown |= {"orders": on_order, "credits": spent, "notes": notes}
-        shown["accounts"] = {account: standing.reason for account, standing in standings.items()}
-        click.echo(json.dumps(shown, indent=2))
+        reports = [asdict(worker) | {"is_alive": worker.is_alive(summary.at)} for worker in workers]
+        click.echo(json.dumps({**_facts(summary), "errors": errors, "workers": reports}, indent=2))
         return
     console = Console()
-    console.print(_counts_table(counts))
-    console.print("Queued: " + ", ".join(f"{name} {length}" for name, length in lengths.items()))
-    if states:
-        console.print("Runs: " + ", ".join(f"{run_id} {state}" for run_id, state in states.items()))
-    for run_id, note in notes.items():
-        console.print(f"Run {run_id}: {note}")
-    if on_order:
-        console.print("Orders: " + ", ".join(f"{state} {held}" for state, held in on_order.items()))
-    if spent:
-        console.print("Credits: " + ", ".join(f"run {run_id} {paid:.1f}" for run_id, paid in spent.items()))
-    for account, standing in standings.items():
-        console.print(f"Account {account}: {standing.reason}")
+    console.print(board(summary, workers))
+    console.print(_counts_table(summary))
     if stuck:
-        console.print(failures_table(stuck, number=number))
+        console.print(failures_table(stuck, number=summary.stuck))
 
 
-def _counts_table(counts: dict[tuple[Stage, str], dict[State, int]]) -> Table:
-    shown = [state for state in State if any(state in numbers for numbers in counts.values())]
-    table = Table("Stage", "Year", *map(str, shown), title="Units", title_justify="left")
-    for (stage, period), numbers in counts.items():
-        table.add_row(stage, period.replace("_", "–"), *(str(numbers.get(state, 0)) for state in shown))
+def _watch(known: Known, url: str, every_s: float) -> None:
+    """Show the board until a person has seen enough; a Redis that does not answer is waited for."""
+    pause = Event()
+    try:
+        with Live(auto_refresh=False, console=Console()) as live:
+            while True:
+                live.update(_look(known, url), refresh=True)
+                pause.wait(every_s)
+    except KeyboardInterrupt:
+        return  # the system goes on; only looking ends
+
+
+def _look(known: Known, url: str) -> RenderableType:
+    try:
+        with explained(url):
+            return board(read_summary(known), known.workers.all())
+    except BrokerError as error:
+        return Text(f"{error} It is asked again.", "bold red")
+
+
+def _facts(summary: Summary) -> dict[str, Any]:
+    """In short, and as the dashboard's API gives it."""
+    return {
+        "runs": {run.id: str(run.state) for run in summary.runs},
+        "units": {
+            f"{stage.stage}_{period.period}": _known(period.states)
+            for stage in summary.stages
+            for period in stage.periods
+            if _known(period.states)
+        },
+        "queues": dict(summary.queues),
+        "waiting_for_a_person": summary.stuck,
+        "orders": dict(summary.orders),
+        "credits": {run.id: run.credits for run in summary.runs if run.credits},
+        "notes": {run.id: run.note for run in summary.runs if run.note},
+        "accounts": dict(summary.accounts),
+        "summary": asdict(summary),
+    }
+
+
+def _known(states: Mapping[str, int]) -> dict[str, int]:
+    """Without the units that nothing is known of."""
+    return {state: number for state, number in states.items() if state in list(State)}
+
+
+def _counts_table(summary: Summary) -> Table:
+    periods = [(stage.stage, period) for stage in summary.stages for period in stage.periods]
+    names = [WAITING, *map(str, State)]
+    shown = [name for name in names if any(period.states.get(name) for _, period in periods)]
+    table = Table("Stage", "Year", *shown, title="Units", title_justify="left")
+    for stage, period in periods:
+        numbers = (str(period.states.get(name, 0)) for name in shown)
+        table.add_row(str(stage), "–".join(map(str, period.years)), *numbers)
     return table

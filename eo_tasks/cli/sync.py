@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
+from eo_tasks.cli.exit_codes import SOME_FAILED
 from eo_tasks.cli.options import YEARS, Ranges
 from eo_tasks.grid import GridYear
 from eo_tasks.settings import load_settings
 from eo_tasks.steps.sync import Copy, Synchronised, copy_all, differences, newest_first
 from eo_tasks.storage import LocalStore, Store, open_database_store
 
-SOME_FAILED = 3
 SHOWN = 20  # copies that --dry-run names
 KINDS = ("composites", "masks")
 IDS = Ranges("ids of cells", "463,464 or 463-470")
@@ -36,10 +36,15 @@ def _choices(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @_choices
 def sync(years: tuple[int, ...] | None, cells: tuple[int, ...] | None, dry_run: bool) -> None:
-    """Bring DATA_DIR and the database to the same composites and masks, whatever PIPELINE_MODE is.
+    """Bring DATA_DIR and the database to the same.
 
-    What one side lacks is copied there; of two that differ the one that was made later is kept. Ends with 3 if some
-    cannot be copied.
+    Composites and masks, whatever PIPELINE_MODE is. What one side lacks is copied there; of two that differ the one
+    that was made later is kept. Ends with 3 if some cannot be copied.
+
+    \b
+    Examples:
+      eo-tasks sync --dry-run
+      eo-tasks sync --years 2022-2023 --cells 463-470
     """
     data_dir = load_settings().data_dir
     _bring(LocalStore(data_dir), data_dir, years, cells, dry_run=dry_run)
@@ -49,9 +54,12 @@ def sync(years: tuple[int, ...] | None, cells: tuple[int, ...] | None, dry_run: 
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @_choices
 def export(folder: Path, years: tuple[int, ...] | None, cells: tuple[int, ...] | None, dry_run: bool) -> None:
-    """Copy composites and masks of the database to files under FOLDER, laid out as under DATA_DIR.
+    """Copy composites and masks from the database to files.
 
-    What is there already, made as late or later, stays. Ends with 3 if some cannot be copied.
+    FOLDER is laid out as DATA_DIR. What is there already, made as late or later, stays. Ends with 3 if some cannot be
+    copied.
+
+    Example: eo-tasks export archive --years 2022-2023
     """
     _bring(LocalStore(folder), folder, years, cells, dry_run=dry_run, to_database=False)
 
@@ -60,9 +68,12 @@ def export(folder: Path, years: tuple[int, ...] | None, cells: tuple[int, ...] |
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @_choices
 def import_(folder: Path, years: tuple[int, ...] | None, cells: tuple[int, ...] | None, dry_run: bool) -> None:
-    """Copy composites and masks under FOLDER, laid out as under DATA_DIR, to the database.
+    """Copy composites and masks from files to the database.
 
-    What is there already, made as late or later, stays. Ends with 3 if some cannot be copied.
+    FOLDER is laid out as DATA_DIR. What is there already, made as late or later, stays. Ends with 3 if some cannot be
+    copied.
+
+    Example: eo-tasks import archive --dry-run
     """
     scratch = Path(tempfile.gettempdir())  # FOLDER may be a medium that is only read
     _bring(LocalStore(folder), scratch, years, cells, dry_run=dry_run, to_files=False)

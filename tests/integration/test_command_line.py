@@ -46,7 +46,9 @@ def test_status_shows_runs_states_queues_and_errors(
     shown = eo_tasks(environment, tmp_path, "status", "--json")
     assert shown.returncode == 0, shown.stderr
     (run,) = Runs(ledger.redis).all()
-    assert json.loads(shown.stdout) == {
+    facts = json.loads(shown.stdout)
+    summary = facts.pop("summary")
+    assert facts == {
         "runs": {run.id: "active"},
         "units": {"download_2021": {"failed": 1, "enqueued": 1}},
         "queues": {"downloads": 0, "stores": 0, "btc": 0, "control": 0},
@@ -56,7 +58,9 @@ def test_status_shows_runs_states_queues_and_errors(
         "credits": {},
         "notes": {},
         "accounts": {},
+        "workers": [],
     }
+    assert (summary["total"], summary["stuck"], summary["runs"][0]["id"]) == (4, 1, run.id)
     assert "download_463_2021" in eo_tasks(environment, tmp_path, "status").stdout
 
 

@@ -190,7 +190,7 @@ def test_a_command_that_does_not_exist_is_told():
 )
 @pytest.mark.usefixtures("silent_redis")
 def test_a_redis_that_does_not_answer_is_told_without_its_password(monkeypatch, arguments):
-    for module in ("eo_tasks.cli.enqueue", "eo_tasks.cli.status", "eo_tasks.tasks.context"):
+    for module in ("eo_tasks.cli.enqueue", "eo_tasks.tasks.context"):
         monkeypatch.setattr(f"{module}.connect", connection.connect)
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@broker:6379/0")
     said = complaint(*arguments)
