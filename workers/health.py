@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, bootsteps
 
 from eo_tasks.settings import current_settings
+from workers.presence import Presence
 
 INTERVAL_S = 10.0
 
@@ -40,8 +41,8 @@ class HeartbeatFile(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def watch(app: Celery) -> None:
-    """Give the app's workers a heartbeat file."""
-    app.steps["worker"].add(HeartbeatFile)
+    """Give the app's workers a heartbeat file for probes, and a report for people."""
+    app.steps["worker"].update((HeartbeatFile, Presence))
 
 
 def _touch(path: Path) -> None:

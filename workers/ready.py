@@ -21,7 +21,7 @@ READY = "ready"
 class WaitForProcess(bootsteps.StartStopStep):  # type: ignore[misc]
     """Holds the worker back, after its pool and before its consumer, until ``announce`` is called in the child."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", "workers.presence:Presence")  # that it loads is seen, too
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
