@@ -69,7 +69,8 @@ def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: 
     cog.with_suffix(".json").unlink(missing_ok=True)  # an old record must not vouch for the new file
     aside.replace(cog)
     pipeline.staging.add(grid_year, record)
-    return Outcome(False, {"size_bytes": record["size_bytes"], "clear_share": record["clear_share"]})
+    facts = {name: record[name] for name in ("size_bytes", "clear_share")}
+    return Outcome(False, facts | {"pixels": composite.pixels.width * composite.pixels.height})
 
 
 def _check_clear(pipeline: Pipeline, grid_year: GridYear, request: CompositeRequest, composite: Composite) -> None:

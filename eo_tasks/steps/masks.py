@@ -138,7 +138,7 @@ class _Mask:
             record = mask_record(self._pipeline, self._pair, self._pixels, self._images, self._writer, self._files)
             self._pipeline.confirm(self._pair.btc)
             self._pipeline.store.put_mask(self._pair, self._files, record)
-        return Outcome(False, {"changed_ha": record["changed_ha"]})
+        return Outcome(False, {"changed_ha": record["changed_ha"], "pixels": record["width"] * record["height"]})
 
     def drop(self) -> None:
         """Leave nothing behind."""

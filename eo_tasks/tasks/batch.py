@@ -26,7 +26,7 @@ from eo_tasks.steps import Outcome
 from eo_tasks.tasks.context import broker_redis, heartbeat, pipeline, runs
 from eo_tasks.tasks.context import ledger as shared_ledger
 from eo_tasks.tasks.send import dispatch
-from eo_tasks.tasks.shell import answer, failed, new_owner
+from eo_tasks.tasks.shell import answer, clock, failed, new_owner
 from eo_tasks.units import Stage, Unit
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class Batch:
                 ended = failed(self._ledger, lease, outcome)
             else:
                 closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
+                clock(lease, outcome, closed)
                 ended = Ignore() if closed is None else answer(unit, outcome)
         finally:  # where Redis does not answer the lease must end, or nobody ever takes the unit over
             self._heartbeat.drop(lease)

@@ -9,6 +9,7 @@ from eo_tasks.settings import current_settings
 from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.audit import Audit
 from eo_tasks.state.connection import connect
+from eo_tasks.state.durations import Durations
 from eo_tasks.state.entry import Limits
 from eo_tasks.state.heartbeat import Heartbeat
 from eo_tasks.state.ledger import Ledger
@@ -73,6 +74,12 @@ def known() -> Known:
 
 
 @lru_cache(maxsize=1)
+def durations() -> Durations:
+    """How long units took."""
+    return Durations(state_redis())
+
+
+@lru_cache(maxsize=1)
 def audit() -> Audit:
     """Who did what."""
     return Audit(state_redis())
@@ -95,5 +102,6 @@ def reopen() -> None:
     for client in (state_redis, broker_redis):
         if client.cache_info().currsize:
             client().close()
-    for shared in (pipeline, state_redis, broker_redis, ledger, orders, accounts, heartbeat, runs, known, audit):
+    everything = (pipeline, state_redis, broker_redis, ledger, orders, accounts, heartbeat, runs, known)
+    for shared in (*everything, durations, audit):
         shared.cache_clear()

@@ -111,7 +111,8 @@ def test_a_download_stages_a_composite_with_its_record(pipeline):
     outcome = download(pipeline, CELL_YEAR)
     staged = pipeline.staging.get(CELL_YEAR)
     assert not outcome.is_skipped
-    assert outcome.facts == {"size_bytes": staged.cog.stat().st_size, "clear_share": 0.995}  # 199 of 200 pixels
+    facts = {"size_bytes": staged.cog.stat().st_size, "clear_share": 0.995, "pixels": 200}  # 199 of them
+    assert outcome.facts == facts
     assert not pipeline.store.has_image(CELL_YEAR)
     assert files_in(pipeline.settings.data_dir) == [
         "staging/2022/sentinel2_grid_0_2022_08.json",
@@ -302,7 +303,7 @@ def test_a_pairs_mask_is_stored_with_its_record(pipeline):
     outcome = infer(pipeline, PAIR)
     record = pipeline.store.mask_record(PAIR)
     assert not outcome.is_skipped
-    assert outcome.facts == {"changed_ha": record["changed_ha"]}
+    assert outcome.facts == {"changed_ha": record["changed_ha"], "pixels": 200}
     assert record["years"] == [2022, 2023]
     assert record["recipe"] == pipeline.recipe
     assert record["model"] == {

@@ -40,7 +40,7 @@ from eo_tasks.tasks.context import accounts, heartbeat, ledger, orders, pipeline
 from eo_tasks.tasks.ordering import ends
 from eo_tasks.tasks.ordering.budget import SYNCHRONOUS_CREDITS
 from eo_tasks.tasks.send import publish
-from eo_tasks.tasks.shell import describe, explained, failed, new_owner
+from eo_tasks.tasks.shell import clock, describe, explained, failed, new_owner
 from eo_tasks.units import Unit
 
 log = logging.getLogger(__name__)
@@ -169,6 +169,7 @@ def _cut(order: Order, lease: Lease, request: CompositeRequest, result: Result) 
         return "failed"
     grid_year = GridYear(unit.grid_id, order.year)
     closed = ledger().finish(lease, is_skipped=outcome.is_skipped, followers=Followers(then=grid_year.store))
+    clock(lease, outcome, closed)
     if closed is not None:
         publish([grid_year.store])
         accounts().set_tried(unit.id, 0)
