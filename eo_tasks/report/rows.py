@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.overview.known import Known
@@ -29,6 +28,7 @@ class Row:
         clear_share: Share of its pixels with a clear observation.
         year_after: The later year of the pair; the mask is named after ``year``.
         btc: The state of the pair's unit.
+        model: The network's checkpoint.
         error: What the units that failed, or found nothing, said last.
     """
 
@@ -122,5 +122,5 @@ class _Part:
 
 
 def _model(mask: Record) -> str | None:
-    model: Any = mask.get("model")
-    return None if not model else str(model.get("name") or "")
+    checkpoint = (mask.get("model") or {}).get("checkpoint")
+    return None if checkpoint is None else str(checkpoint)
