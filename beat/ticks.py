@@ -2,17 +2,21 @@
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, time
 
-from eo_tasks import steps
+from eo_tasks import alerts, steps
 from eo_tasks.celery import app
 from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import PipelineMode, current_settings
+from eo_tasks.state.entry import State
+from eo_tasks.state.history import Sample
 from eo_tasks.tasks import checkpoints, feed, sweep, sync
-from eo_tasks.tasks.context import runs, state_redis
+from eo_tasks.tasks.context import known, runs, state_redis
 from eo_tasks.tasks.ordering import advance, fetch
+from eo_tasks.units import Stage
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,19 @@ def _export(until: float) -> dict[str, int]:
     return {"files": checkpoints.export_changed(until)}
 
 
+def _sample(until: float) -> dict[str, int]:
+    done, failed = Counter[Stage](), Counter[Stage]()
+    for (stage, _), counts in known().ledger.all_counts().items():
+        done[stage] += counts.get(State.COMPLETED, 0)
+        failed[stage] += sum(number for state, number in counts.items() if state.needs_a_person)
+    known().history.add(Sample(time(), done, failed))
+    return {"completed": done.total(), "failed": failed.total()}
+
+
+def _alerts(until: float) -> dict[str, int]:
+    return dict(alerts.watch(known(), current_settings(), lambda: monotonic() > until))
+
+
 def _tidy(_: float) -> dict[str, int]:
     steps.clear_scratch(current_settings().data_dir)
     fetch.clear_files()
@@ -74,6 +91,8 @@ SCHEDULE = (
     Tick("beat.sweep", _SWEEP_S, sweep.sweep),  # lost messages, stale leases, what is due again
     Tick("beat.orders", current_settings().openeo_poll_s, _orders),  # what is ordered from remote sources
     Tick("beat.export", 4 * _SWEEP_S, _export),  # checkpoint files
+    Tick("beat.sample", _SWEEP_S, _sample),  # what rates and the time left are reckoned from
+    Tick("beat.alerts", 30, _alerts),  # what someone should know
     Tick("beat.tidy", 3600, _tidy),  # what killed processes left, runs of long ago
     *_SYNC,
 )
