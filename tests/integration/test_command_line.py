@@ -1,19 +1,28 @@
 """``eo-tasks`` against a running system."""
 
 import json
+import os
+import pty
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 
 import pytest
+import rasterio
 from redis import Redis
 
 from eo_tasks.plan import Wanted
 from eo_tasks.ranges import Ranges
+from eo_tasks.sample import Sample
+from eo_tasks.score import score
+from eo_tasks.state.audit import Audit
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
-from eo_tasks.state.runs import Run, Runs
+from eo_tasks.state.runs import Run, Runs, RunState
 from eo_tasks.units import Stage, Unit
 from tests.system import CONTROL, system
 
@@ -139,6 +148,103 @@ def test_run_is_paused_resumed_and_canceled_by_its_id(
     assert (unknown.returncode, unknown.stderr) == (
         1, f"Error: Run nonsense: no such run; there are: {run.id}.\n",
     )  # fmt: skip
+
+
+def test_pausing_has_a_command_of_its_own_and_is_written_down(
+    environment: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    (run,) = Runs(ledger.redis).all()
+    assert "Go on with: eo-tasks resume" in eo_tasks(environment, tmp_path, "pause", "latest").stdout
+    assert eo_tasks(environment, tmp_path, "resume", run.id).stdout == f"Run {run.id} goes on.\n"
+    assert eo_tasks(environment, tmp_path, "retry").returncode == 0
+    retried, resumed, paused = Audit(ledger.redis).latest()
+    assert [deed.action for deed in (paused, resumed, retried)] == ["pause", "resume", "retry"]
+    assert (paused.target, retried.target) == (run.id, "download_463_2021")
+    assert paused.who.endswith(" (command line)")
+
+
+def test_shell_completes_runs_and_kinds_of_errors(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    (run,) = Runs(ledger.redis).all()
+    (group,) = ledger.error_groups()
+
+    def completed(words: str, settings: Mapping[str, str] = environment) -> list[str]:
+        asked = dict(settings) | {
+            "_EO_TASKS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" ")),
+        }  # fmt: skip
+        done = subprocess.run(
+            [Path(sys.executable).with_name("eo-tasks")],
+            env=asked, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.stderr == ""
+        return [line.removeprefix("plain,") for line in done.stdout.splitlines()]
+
+    assert completed("eo-tasks pau") == ["pause"]
+    assert completed("eo-tasks pause ") == ["latest", run.id]
+    assert completed(f"eo-tasks report --run {run.id[:3]}") == [run.id]
+    assert completed("eo-tasks retry --error ") == [group.fingerprint, "SourceError"]
+    assert completed("eo-tasks pause ", environment | {"REDIS_PASSWORD": "wrong"}) == ["latest"]
+
+
+def test_status_is_watched_until_it_is_enough(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    (run,) = Runs(ledger.redis).all()
+    command = [sys.executable, "-u", "-m", "eo_tasks.cli", "status", "--watch", "--every", "0.1"]
+    screen, theirs = pty.openpty()
+    seen = b""
+
+    def see(text: str) -> None:
+        nonlocal seen
+        until = monotonic() + 60
+        while text.encode() not in seen:
+            assert monotonic() < until, seen.decode()
+            if select.select([screen], [], [], 1)[0]:
+                seen += os.read(screen, 65536)
+
+    with subprocess.Popen(
+        command, env=environment | {"TERM": "xterm"}, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as watching:
+        os.close(theirs)
+        see("1 wait for you")
+        ledger.fail(ledger.begin(QUEUED, "me", "cpu@host"), "SourceError: Cell 464, 2021: credits exhausted")
+        see("2 wait for you")
+        Runs(ledger.redis).change(run, RunState.PAUSED, "out of credits")
+        see("out of credits")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(timeout=30) == 0
+    os.close(screen)
+    assert b"Traceback" not in seen
+
+
+def test_status_cannot_be_watched_by_programs(environment: dict[str, str], redis: Redis, tmp_path: Path) -> None:
+    refused = eo_tasks(environment, tmp_path, "status", "--watch", "--json")
+    assert (refused.returncode, refused.stderr.splitlines()[-1]) == (2, "Error: Give one of --watch and --json.")
+
+
+def test_plan_is_a_dry_run_and_changes_nothing(
+    sample_environment: dict[str, str], redis: Redis, broker: Redis, tmp_path: Path
+) -> None:
+    asked = ("--years", "2021-2022", "--cells", "463,464", "--json")
+    planned = eo_tasks(sample_environment, tmp_path, "plan", *asked)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout == eo_tasks(sample_environment, tmp_path, "enqueue", "--dry-run", *asked).stdout
+    assert json.loads(planned.stdout)["units"]["download"]["todo"] == 4
+    assert redis.keys() == broker.keys() == []
+
+
+def test_sample_is_mapped_stage_by_stage_without_redis(
+    sample_environment: dict[str, str], sample: Sample, tmp_path: Path
+) -> None:
+    nowhere = sample_environment | {"REDIS_URL": "redis://127.0.0.1:9/0"}
+    asked = ("--years", "2022-2023", "--cells", "464", "--json")
+    for stage, number in (("download", 2), ("store", 2), ("btc", 1)):
+        done = eo_tasks(nowhere, tmp_path, stage, *asked)
+        assert (done.returncode, done.stderr) == (0, "")
+        told = json.loads(done.stdout)
+        assert (told["stage"], told["done"], told["failed"]) == (stage, number, 0)
+    with (
+        rasterio.open(Path(nowhere["DATA_DIR"]) / "masks" / "2022" / "change_mask_grid_464_2022.tiff") as mask,
+        rasterio.open(sample.truth_file(464, 2022, 2023)) as truth,
+    ):
+        assert score([mask.read(1)], [truth.read(1)]).f1 > 0.5
 
 
 def test_dry_run_changes_nothing(

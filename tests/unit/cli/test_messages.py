@@ -1,5 +1,6 @@
 """Every wrong input gives one clear line, a non-zero exit and no traceback."""
 
+import json
 from pathlib import Path
 
 import geopandas
@@ -60,6 +61,14 @@ def test_config_shows_every_setting_and_no_secret(monkeypatch):
     assert result.exit_code == 0
     assert "MAX_WORKERS" in result.output
     assert "hunter2" not in result.output
+
+
+def test_config_for_programs_has_the_same(monkeypatch):
+    monkeypatch.setenv("REDIS_PASSWORD", "hunter2")
+    monkeypatch.setenv("MAX_WORKERS", "7")
+    shown = json.loads(call("config", "--json").output)
+    assert shown["MAX_WORKERS"] == "7"
+    assert "hunter2" not in shown.values()
 
 
 # Grids
@@ -186,7 +195,11 @@ def test_a_command_that_does_not_exist_is_told():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["status"], ["status", "--json"], ["retry"], ["errors"], ["runs"], ["enqueue", "--years", "2022"]]
+    "arguments",
+    [
+        *(["status"], ["status", "--json"], ["retry"], ["errors"], ["runs"], ["enqueue", "--years", "2022"]),
+        *(["plan", "--years", "2022"], ["pause", "latest"], ["report"]),
+    ],
 )
 @pytest.mark.usefixtures("silent_redis")
 def test_a_redis_that_does_not_answer_is_told_without_its_password(monkeypatch, arguments):
