@@ -5,6 +5,8 @@ COMPOSE ?= docker compose
 VENV := .venv
 BIN := $(VENV)/bin
 CPU ?= 2
+RUN ?= latest
+FORMAT ?= html
 
 # The BTC queue is served by the GPU where there is one, else by a CPU.
 INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
@@ -13,7 +15,8 @@ DATABASE ?= $(shell grep -Eqs '^PIPELINE_MODE=(database_only|hybrid)' .env && ec
 STACK := $(COMPOSE) --profile $(INFERENCE) $(if $(DATABASE),--profile database)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos lint up down logs status scale enqueue runs errors retry clean shell env lock
+.PHONY: help install run test chaos lint lock env up down logs scale shell clean
+.PHONY: plan enqueue status watch runs pause resume stop cancel errors retry report doctor download store
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -67,25 +70,63 @@ down:  ## Stop everything; the data stay
 logs:  ## Follow the logs; SERVICE=worker-cpu for one
 	$(STACK) logs -f --tail=100 $(SERVICE)
 
-status:  ## Containers, and units by stage, year and state
-	$(STACK) ps
-	$(STACK) exec -T worker-control eo-tasks status
-
 scale:  ## Run CPU=4 CPU workers
 	$(STACK) up -d --no-build --no-recreate --scale worker-cpu=$(CPU) worker-cpu
 
-enqueue:  ## Enqueue YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid; ARGS=--dry-run to look first
-	$(STACK) exec -T worker-control eo-tasks enqueue --years "$(YEARS)" $(if $(CELLS),--cells "$(CELLS)") $(ARGS)
+##--- A running system: the words of eo-tasks, which it is asked by
 
-runs:  ## List runs; ARGS="pause ID", resume, stop or cancel
-	$(STACK) exec -T worker-control eo-tasks runs $(ARGS)
+ASK := $(STACK) exec -T worker-control eo-tasks
+WANTED = --years "$(YEARS)" $(if $(CELLS),--cells "$(CELLS)")
+
+plan:  ## What a request for YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid, would do and cost
+	$(ASK) plan $(WANTED) $(ARGS)
+
+enqueue:  ## Enqueue YEARS="2022 2023 2024", of CELLS="463 464" or the whole grid
+	$(ASK) enqueue $(WANTED) $(ARGS)
+
+status:  ## Containers, and units by stage, year and state
+	$(STACK) ps
+	$(ASK) status $(ARGS)
+
+watch:  ## Stages, rate and time left, again and again
+	$(STACK) exec worker-control eo-tasks status --watch
+
+runs:  ## List runs
+	$(ASK) runs $(ARGS)
+
+pause:  ## Start nothing more of RUN=latest or an id
+	$(ASK) pause $(RUN)
+
+resume:  ## Have RUN=latest or an id go on
+	$(ASK) resume $(RUN)
+
+stop:  ## Finish what is started of RUN=latest or an id, and end it there
+	$(ASK) stop $(RUN)
+
+cancel:  ## End RUN=latest or an id now
+	$(ASK) cancel $(RUN)
 
 errors:  ## What failed, by kind, with numbers and examples
-	$(STACK) exec -T worker-control eo-tasks errors
+	$(ASK) errors
 
 retry:  ## Try failed units again; CELL=1041 YEAR=2021 STAGE=btc ERROR=SourceError for some, CANARY=5 for a few first
-	$(STACK) exec -T worker-control eo-tasks retry $(if $(CELL),--cell $(CELL)) $(if $(YEAR),--year $(YEAR)) \
+	$(ASK) retry $(if $(CELL),--cell $(CELL)) $(if $(YEAR),--year $(YEAR)) \
 	  $(if $(STAGE),--stage $(STAGE)) $(if $(ERROR),--error $(ERROR)) $(if $(CANARY),--canary $(CANARY))
+
+report:  ## Write report.html, FORMAT=csv or json; ARGS="--run latest" for one run
+	$(ASK) report --format $(FORMAT) -o - $(ARGS) > .report.part && mv .report.part report.$(FORMAT) \
+	  || { rm -f .report.part; exit 1; }
+
+doctor:  ## What keeps the system from going on
+	$(ASK) doctor $(ARGS)
+
+download:  ## Make composites in one worker's container, past the queue; YEARS, CELLS
+	$(STACK) exec -T worker-cpu eo-tasks download $(WANTED)
+
+store:  ## Store composites that were downloaded so; YEARS, CELLS
+	$(STACK) exec -T worker-cpu eo-tasks store $(WANTED)
+
+##--- The containers themselves
 
 shell:  ## A shell in the control worker
 	$(STACK) exec worker-control bash
