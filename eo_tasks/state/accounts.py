@@ -94,6 +94,11 @@ class Accounts:
         jobs, paid, cells = self._redis.hmget(COSTS, [f"{account}:{what}" for what in ("jobs", "credits", "cells")])
         return Price(int(jobs or 0), float(paid or 0), int(cells or 0))
 
+    def prices(self) -> dict[str, Price]:
+        """``price`` of every account that told of any."""
+        accounts = sorted({str(field).rpartition(":")[0] for field in self._redis.hkeys(COSTS)})
+        return {account: self.price(account) for account in accounts}
+
     def spent(self, run: str) -> float:
         """Credits that a run did cost so far."""
         return float(self._redis.hget(SPENT, run) or 0)
