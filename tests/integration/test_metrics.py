@@ -31,7 +31,8 @@ CREATED = 1_700_000_000.0
 RUN = Run(Wanted(Ranges.of([463, 464]), (2021,)), created_at=CREATED)
 WORKER = WorkerReport(
     name="gpu@a", host="a", pid=1, queues=("btc",), processes=1, units=("btc_463_2021_2022",), started_at=CREATED,
-    at=CREATED, cpu=0.5, cores=2, memory_gb=1, memory_total_gb=4, worker_memory_gb=0.5, disk_free_gb=50, disk_total_gb=100,
+    at=CREATED, cpu=0.5, cores=2, memory_gb=1, memory_total_gb=4, worker_memory_gb=0.5, disk_free_gb=50,
+    disk_total_gb=100,
     gpus=(Gpu("NVIDIA H100", 0.9, 20, 80),),
 )  # fmt: skip
 
