@@ -49,6 +49,8 @@ class _OneLineErrors(click.Group):
             return super().invoke(ctx)
         except EOTasksError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:  # whoever read the output has seen enough; click ends quietly
+            raise
         except OSError as error:
             raise click.ClickException(f"{error.filename or 'Input or output'}: {error.strerror or error}.") from error
         except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from threading import Event
 from typing import Any
@@ -68,11 +69,14 @@ def status(watch: bool, every_s: float, as_json: bool) -> None:
 
 def _watch(known: Known, url: str, every_s: float) -> None:
     """Show the board until a person has seen enough; a Redis that does not answer is waited for."""
-    pause = Event()
+    pause, console = Event(), Console()
     try:
-        with Live(auto_refresh=False, console=Console()) as live:
+        with Live(auto_refresh=False, console=console) if console.is_terminal else nullcontext() as live:
             while True:
-                live.update(_look(known, url), refresh=True)
+                if live is None:  # a file or a pipe: one below the other
+                    console.print(_look(known, url))
+                else:
+                    live.update(_look(known, url), refresh=True)
                 pause.wait(every_s)
     except KeyboardInterrupt:
         return  # the system goes on; only looking ends

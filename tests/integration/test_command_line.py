@@ -288,3 +288,32 @@ def test_redis_that_is_not_there_is_one_line(
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: Redis at redis://127.0.0.1:9/0 does not work")
     assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_reader_that_has_seen_enough_ends_the_command_quietly(
+    environment: dict[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "eo_tasks.cli", "status", "--watch", "--every", "0.1"],
+        env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as watching:  # fmt: skip
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline().startswith("0 of 4 units ended")
+        watching.stdout.close()
+        assert watching.wait(timeout=30) != 0
+        assert watching.stderr.read() == ""
+
+
+def test_report_is_written_where_it_is_asked_for(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    (run,) = Runs(ledger.redis).all()
+    assert eo_tasks(environment, tmp_path, "report").stdout == "Report: report.html\n"
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    shown = eo_tasks(environment, tmp_path, "report", "--run", "latest", "--format", "json", "-o", "-")
+    assert json.loads(shown.stdout)["run"] == run.id
+    assert [row["error"] for row in json.loads(shown.stdout)["rows"]] == [
+        "SourceError: Cell 463, 2021: credits exhausted",
+        "",
+    ]
+    unknown = eo_tasks(environment, tmp_path, "report", "--run", "nonsense")
+    assert (unknown.returncode, unknown.stderr) == (1, f"Error: Run nonsense: no such run; there are: {run.id}.\n")
