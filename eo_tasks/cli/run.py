@@ -38,6 +38,7 @@ SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 @click.option("--checkpoint", help="BTC checkpoint, hub id or folder (BTC_MODEL_CHECKPOINT).")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything is kept (DATA_DIR).")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Start Flower too.")
+@click.option("--dashboard/--no-dashboard", default=True, show_default=True, help="Start the dashboard too.")
 def run(
     years: tuple[int, ...] | None,
     grid_file: Path | None,
@@ -51,10 +52,11 @@ def run(
     checkpoint: str | None,
     data_dir: Path | None,
     flower: bool,
+    dashboard: bool,
 ) -> None:
     """Do the whole job on this machine.
 
-    Redis, workers, beat and Flower start, work and stop.
+    Redis, workers, beat, dashboard and Flower start, work and stop.
 
     \b
     Examples:
@@ -86,7 +88,8 @@ def run(
     if sampled is not None and ids is None:
         ids = sampled.grid_ids
     with StageBars(console) as bars:
-        finished = run_locally(settings, years, ids, with_flower=flower, announce=console.print, follow=bars.show)
+        shown = {"with_flower": flower, "with_dashboard": dashboard}
+        finished = run_locally(settings, years, ids, **shown, announce=console.print, follow=bars.show)
     if finished.progress is None:
         console.print("Nothing to do: every composite and every mask is there already.")
     print_made(console, pipeline(), finished.run.wanted)

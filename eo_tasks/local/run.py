@@ -10,7 +10,8 @@ from threading import Event
 from time import monotonic
 
 from eo_tasks.errors import PermanentError
-from eo_tasks.local.redis_server import free_port, prepare_redis, wait_for_redis
+from eo_tasks.local.redis_server import prepare_redis, wait_for_redis
+from eo_tasks.local.screens import open_dashboard, open_flower, tell
 from eo_tasks.local.services import Services
 from eo_tasks.plan import Plan, plan
 from eo_tasks.progress import Progress, read_progress
@@ -44,6 +45,7 @@ def run_locally(
     grid_ids: Sequence[int | str] | None,
     *,
     with_flower: bool,
+    with_dashboard: bool = True,
     announce: Callable[[str], None],
     follow: Callable[[Progress], None],
 ) -> Finished:
@@ -54,6 +56,7 @@ def run_locally(
         years: The years to map.
         grid_ids: The cells; all for ``None``.
         with_flower: Whether Flower is started too.
+        with_dashboard: Whether the dashboard is.
         announce: Called with a line for people.
         follow: Called with the progress, a few times a second.
 
@@ -71,35 +74,32 @@ def run_locally(
     runtime = settings.data_dir / "run"
     with _alone(runtime), Services(runtime) as services:
         try:
-            _start(services, settings, with_flower=with_flower, announce=announce)
+            _start(services, settings)
+            told = runtime / ENVIRONMENT
+            if with_dashboard:
+                open_dashboard(services, settings, told, announce)
+            if with_flower:
+                open_flower(services, settings, told, announce)
+            announce(f"Logs: {runtime}/*.log")
             return Finished(run, todo, _follow(services, run, todo, follow))
         finally:
             (runtime / ENVIRONMENT).unlink(missing_ok=True)
 
 
-def _start(services: Services, settings: Settings, *, with_flower: bool, announce: Callable[[str], None]) -> None:
-    """Start Redis, then everything that needs it."""
+def _start(services: Services, settings: Settings) -> None:
+    """Start Redis, then everyone who works with it."""
     server = prepare_redis(settings.data_dir / "redis")
     services.start("redis", server.argv)
     wait_for_redis(server)
     override_environment(dict(server.environment) | {"DATA_DIR": str(settings.data_dir.resolve())})
     _reconnect()
     environment = settings.data_dir / "run" / ENVIRONMENT
-    environment.touch(mode=0o600)
-    environment.write_text("".join(f"export {name}={value}\n" for name, value in server.environment.items()))
-    runtime = settings.data_dir / "run"
+    environment.unlink(missing_ok=True)
+    tell(environment, server.environment)
     services.start_celery("worker-control", "-A", "beat", "worker", "-n", "control@%h", "-l", settings.log_level)
     services.start_celery("worker-cpu", "-A", "workers.cpu", "worker", "-n", "cpu@%h", "-l", settings.log_level)
     services.start_celery("worker-gpu", "-A", "workers.gpu", "worker", "-n", "gpu@%h", "-l", settings.log_level)
     services.start_celery("beat", "-A", "beat", "beat", "-l", settings.log_level, "--pidfile=")
-    if with_flower:
-        port = free_port(settings.flower_port)
-        services.start_celery(
-            "flower", "-A", "eo_tasks", "flower", "--address=127.0.0.1", f"--port={port}",
-            "--persistent=True", f"--db={runtime / 'flower'}", "--max_tasks=20000",
-        )  # fmt: skip
-        announce(f"Flower: http://127.0.0.1:{port}")
-    announce(f"Logs: {runtime}/*.log")
 
 
 def _reconnect() -> None:

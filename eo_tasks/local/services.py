@@ -1,5 +1,7 @@
 """Child processes that are kept alive while one command runs, and all stopped with it."""
 
+import logging
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,8 @@ import psutil
 from eo_tasks.errors import PermanentError
 from eo_tasks.files import read_json, write_json
 
+log = logging.getLogger(__name__)
+
 STOP_S = 15.0
 QUICK_DEATH_S = 30.0
 QUICK_DEATHS = 3
@@ -23,11 +27,20 @@ LOG_TAIL_LINES = 5
 
 @dataclass
 class Service:
-    """One child process: its command, its log, and how often it died soon after its start."""
+    """One child process.
+
+    Attributes:
+        log: Where its output goes.
+        variables: That it gets beside this process's own.
+        is_needed: Whether the work cannot go on without it.
+        quick_deaths: How often it died soon after its start.
+    """
 
     name: str
     argv: Sequence[str]
     log: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+    is_needed: bool = True
     process: subprocess.Popen[bytes] | None = None
     started: float = 0
     quick_deaths: int = field(default=0)
@@ -51,21 +64,30 @@ class Services:
     ) -> None:
         self.stop()
 
-    def start(self, name: str, argv: Sequence[str]) -> None:
-        """Start a child; its output goes to ``{name}.log``."""
-        service = Service(name, argv, self._folder / f"{name}.log")
+    def start(
+        self, name: str, argv: Sequence[str], variables: Mapping[str, str] | None = None, *, is_needed: bool = True
+    ) -> None:
+        """Start a child; its output goes to ``{name}.log``.
+
+        Args:
+            name: For people.
+            argv: Its command; everyone on the machine can read that.
+            variables: That it gets beside this process's own: secrets among them.
+            is_needed: Whether its dying again and again ends the command.
+        """
+        service = Service(name, argv, self._folder / f"{name}.log", variables or {}, is_needed)
         self._services.append(service)
         self._launch(service)
 
     def start_celery(self, name: str, *argv: str) -> None:
         """Start ``celery …``."""
-        self.start(name, (sys.executable, "-m", "celery", *argv))
+        self.start(name, celery(*argv))
 
     def check(self) -> None:
         """Restart children that died.
 
         Raises:
-            PermanentError: One keeps dying; the message ends with what it said last.
+            PermanentError: One that is needed keeps dying; the message ends with what it said last.
         """
         for service in self._services:
             if service.process is None or service.process.poll() is None:
@@ -73,12 +95,17 @@ class Services:
             is_quick = monotonic() - service.started < QUICK_DEATH_S
             service.quick_deaths = service.quick_deaths + 1 if is_quick else 1
             last_words = _last_words(service.log)
-            if service.quick_deaths >= QUICK_DEATHS or "eo-tasks: " in last_words:
-                raise PermanentError(
-                    f"{service.name} ended with exit code {service.process.returncode}: "
-                    f"{last_words} (all of it: {service.log})"
-                )
-            self._launch(service)
+            if service.quick_deaths < QUICK_DEATHS and "eo-tasks: " not in last_words:
+                self._launch(service)
+                continue
+            told = (
+                f"{service.name} ended with exit code {service.process.returncode}: "
+                f"{last_words} (all of it: {service.log})"
+            )
+            if service.is_needed:
+                raise PermanentError(told)
+            log.warning("part given up", extra={"told": told})
+            service.process = None
 
     def stop(self) -> None:
         """Ask the children to stop, the first started last, for the others need it; kill what is left after a while."""
@@ -92,9 +119,14 @@ class Services:
         self._pids.unlink(missing_ok=True)
 
     def _launch(self, service: Service) -> None:
-        with service.log.open("ab") as log:
+        with service.log.open("ab") as output:
             service.process = subprocess.Popen(
-                service.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                service.argv,
+                env=_environment(service.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         service.started = monotonic()
         running = [s.process.pid for s in self._services if s.process is not None]
@@ -112,6 +144,17 @@ class Services:
                 alive += [process] if process.create_time() == created else []
         _stop(alive)
         self._pids.unlink(missing_ok=True)
+
+
+def celery(*argv: str) -> tuple[str, ...]:
+    """The command ``celery …``."""
+    return (sys.executable, "-m", "celery", *argv)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with these variables; whatever else gives one of them a value is left out."""
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in variables}
+    return kept | dict(variables)
 
 
 def _stop(processes: Sequence[psutil.Process]) -> None:

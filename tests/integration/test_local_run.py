@@ -17,7 +17,7 @@ from eo_tasks.sample import Sample
 
 pytestmark = pytest.mark.integration
 
-RUN = (sys.executable, "-m", "eo_tasks.cli", "run", "--no-flower", "--cells", "463,464")
+RUN = (sys.executable, "-m", "eo_tasks.cli", "run", "--no-flower", "--no-dashboard", "--cells", "463,464")
 DEADLINE_S = 240
 
 

@@ -95,3 +95,33 @@ def test_process_that_only_got_the_same_number_is_left_alone(tmp_path, stranger)
     write_json(tmp_path / "processes.json", {str(stranger.pid): psutil.Process(stranger.pid).create_time() - 100})
     with Services(tmp_path):
         assert stranger.poll() is None
+
+
+def test_child_that_is_not_needed_is_given_up_when_it_keeps_dying_and_the_others_go_on(tmp_path, caplog):
+    with Services(tmp_path) as services:
+        services.start("work", SLEEP)
+        (work,) = pids(tmp_path)
+        services.start("screen", (sys.executable, "-c", "raise SystemExit('no luck')"), is_needed=False)
+        end, pause = monotonic() + 60, Event()
+        while "part given up" not in caplog.messages:
+            assert monotonic() < end
+            services.check()
+            pause.wait(0.05)
+        services.check()
+        assert psutil.pid_exists(work)
+    assert "screen ended with exit code 1: " in caplog.records[0].told
+    assert (tmp_path / "screen.log").read_text().count("no luck") == 3
+
+
+def test_child_alone_gets_its_variables_and_none_that_contradicts_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_FILE", "/run/secrets/other")
+    show = (sys.executable, "-c", "import os; print(os.environ.get('SECRET'), os.environ.get('SECRET_FILE'))")
+    with Services(tmp_path) as services:
+        services.start("one", show, {"SECRET": "told"})
+        services.start("two", show)
+        end, pause = monotonic() + 60, Event()
+        while not all((tmp_path / f"{name}.log").read_text() for name in ("one", "two")):
+            assert monotonic() < end
+            pause.wait(0.05)
+    assert (tmp_path / "one.log").read_text() == "told None\n"
+    assert (tmp_path / "two.log").read_text() == "None /run/secrets/other\n"
