@@ -99,6 +99,14 @@ def test_equal_patches_with_the_same_corner_come_in_the_order_of_their_first_pix
     assert inner.geometry.equals(box(500_000, 5_000_020, 500_030, 5_000_050))
 
 
+def test_patches_below_the_least_area_are_left_out_and_one_as_large_stays():
+    changed = drawn("###.##", "......", "##....", ".....#")
+    probability = np.full(changed.shape, 254, np.uint8)
+    patches = change_polygons(changed, probability, PIXELS, min_ha=0.02)
+    assert [patch.area_ha for patch in patches] == pytest.approx([0.03, 0.02, 0.02])
+    assert change_polygons(changed, probability, PIXELS, min_ha=0.031) == ()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_valid_polygons_cover_exactly_the_changed_pixels(seed):
     pixels = PixelGrid(32633, (500_000, 5_000_000, 500_400, 5_000_300))
