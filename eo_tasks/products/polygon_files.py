@@ -86,7 +86,7 @@ class PolygonWriter:
         )
         return self
 
-    def add(self, pair: YearPair, model: str, threshold: float, polygons: Sequence[ChangePolygon]) -> None:
+    def add(self, pair: YearPair, model: str, threshold: float | None, polygons: Sequence[ChangePolygon]) -> None:
         """Add the polygons of one mask."""
         for one in polygons:
             self._rows.append(

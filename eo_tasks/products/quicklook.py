@@ -1,6 +1,8 @@
 """Pictures for people: the two years and the change between them, side by side."""
 
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,14 +42,69 @@ def sheet(rows: Sequence[Sequence[Rgb]]) -> Rgb:
     return _joined([_joined(row, axis=1) for row in rows], axis=0)
 
 
-def write_picture(path: Path, picture: Rgb) -> None:
-    """Write a PNG atomically."""
+def smaller(picture: Rgb, most_px: int) -> Rgb:
+    """A picture of at most so many pixels a side, each the mean of a block; what is left over at the edges is cut off.
+
+    Args:
+        picture: Shape (y, x, 3).
+        most_px: Of the longer side.
+    """
+    return np.asarray(_blocks(picture, most_px).mean(axis=(1, 3)).round().astype(np.uint8))
+
+
+def smaller_classes(classes: NDArray[np.uint8], most_px: int) -> NDArray[np.uint8]:
+    """Classes in the size of ``smaller``: changed where a pixel of the block is, else not seen where one is not."""
+    blocks = _blocks(classes, most_px)
+    return np.asarray(np.where((blocks == CHANGED).any(axis=(1, 3)), CHANGED, blocks.max(axis=(1, 3))))
+
+
+def write_picture(path: Path, picture: Rgb, made_of: str = "") -> None:
+    """Write a PNG atomically.
+
+    Args:
+        path: The file.
+        picture: Shape (y, x, 3).
+        made_of: What ``made_of`` gives back: a fingerprint of all that it was drawn of.
+    """
     height, width, _ = picture.shape
     with written_aside(path) as aside, rasterio.MemoryFile() as memory, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8") as sink:
             sink.write(picture.transpose(2, 0, 1))
-        aside.write_bytes(memory.getbuffer())
+        png = bytes(memory.getbuffer())
+        aside.write_bytes(png[:_AFTER_HEADER] + _text_chunk(made_of) + png[_AFTER_HEADER:] if made_of else png)
+
+
+def made_of(path: Path) -> str | None:
+    """What a PNG was said to be made of; ``None`` if there is none, or it does not tell."""
+    try:
+        with path.open("rb") as file:
+            file.seek(_AFTER_HEADER)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            text = file.read(length) if kind == b"tEXt" else b""
+    except (FileNotFoundError, NotADirectoryError, struct.error):
+        return None
+    keyword, _, told = text.partition(b"\0")
+    return told.decode("latin-1") if keyword == _MADE_OF else None
+
+
+# A text chunk right behind the header: https://www.w3.org/TR/png-3/#11tEXt
+_AFTER_HEADER = 33  # eight bytes of signature, then IHDR: length, type, 13 bytes, checksum
+_MADE_OF = b"eo-tasks:made-of"
+
+
+def _text_chunk(told: str) -> bytes:
+    body = b"tEXt" + _MADE_OF + b"\0" + told.encode("latin-1")
+    return struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+
+def _blocks(image: NDArray[np.uint8], most_px: int) -> NDArray[np.uint8]:
+    """Shape (y, rows of a block, x, columns of a block, …)."""
+    height, width = image.shape[:2]
+    step = min(-(-max(height, width) // most_px), height, width)
+    height, width = height // step, width // step
+    cut = image[: height * step, : width * step]
+    return cut.reshape(height, step, width, step, *image.shape[2:])
 
 
 def _joined(pictures: Sequence[Rgb], axis: int) -> Rgb:
