@@ -23,15 +23,15 @@ from eo_tasks.products.stac.item import (
 )
 from eo_tasks.raster import CLEAR_COUNT
 
-# Common names as the EO extension gives them for Sentinel-2, version 2.0.0; wavelengths in micrometres as there.
+# Common names and wavelengths in micrometres as the EO extension 1.1.0 gives them for Sentinel-2.
 _BANDS = {
     "B01": ("coastal", 0.443),
     "B02": ("blue", 0.49),
     "B03": ("green", 0.56),
     "B04": ("red", 0.665),
-    "B05": ("rededge071", 0.705),
-    "B06": ("rededge075", 0.74),
-    "B07": ("rededge078", 0.783),
+    "B05": ("rededge", 0.705),
+    "B06": ("rededge", 0.74),
+    "B07": ("rededge", 0.783),
     "B08": ("nir", 0.842),
     "B8A": ("nir08", 0.865),
     "B09": ("nir09", 0.945),
@@ -61,7 +61,7 @@ def composite_item(record: Mapping[str, Any], origin: Origin, cog: str, thumbnai
             "type": COG,
             "title": "Surface reflectance, median of the season",
             "roles": ["data", "reflectance"],
-            "bands": bands_of(record),
+            **bands_of(record),
             **file_of(record),
         },
         "record": {
@@ -103,17 +103,23 @@ def composite_item(record: Mapping[str, Any], origin: Origin, cog: str, thumbnai
     )
 
 
-def bands_of(record: Mapping[str, Any]) -> list[Json]:
-    """The bands of a composite's COG, in order."""
-    common = {"data_type": record.get("dtype", "uint16"), "nodata": record.get("nodata", 0)}
-    bands: list[Json] = []
-    for name in record["bands"]:
-        band: Json = {"name": name, **common, "raster:scale": record.get("scale", 1e-4), "raster:offset": 0}
-        if name in _BANDS:
-            band["eo:common_name"], band["eo:center_wavelength"] = _BANDS[name]
-        bands.append(band)
-    counts = {"name": CLEAR_COUNT, "description": "Clear observations of the pixel", "data_type": common["data_type"]}
-    return [*bands, counts | {"nodata": common["nodata"]}]
+def bands_of(record: Mapping[str, Any]) -> Json:
+    """The bands of a composite's COG in order: as STAC 1.1 tells them, and as the extensions of before do."""
+    data_type, nodata = record.get("dtype", "uint16"), record.get("nodata", 0)
+    size, scale = record["resolution_m"], record.get("scale", 1e-4)
+    common = {"data_type": data_type, "nodata": nodata}
+    bands: list[Json] = [{"name": name, **common} for name in record["bands"]]
+    spectral: list[Json] = [{"name": name} for name in record["bands"]]
+    for band in spectral:
+        if band["name"] in _BANDS:
+            band["common_name"], band["center_wavelength"] = _BANDS[band["name"]]
+    counted = {"name": CLEAR_COUNT, "description": "Clear observations of the pixel"}
+    rasters = [{**band, "scale": scale, "offset": 0, "spatial_resolution": size} for band in bands]
+    return {
+        "bands": [*bands, counted | common],
+        "eo:bands": [*spectral, counted],
+        "raster:bands": [*rasters, {"name": CLEAR_COUNT, **common, "spatial_resolution": size}],
+    }
 
 
 def _lineage(record: Mapping[str, Any]) -> str:

@@ -15,14 +15,16 @@ JSON, GEOJSON = "application/json", "application/geo+json"
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 PNG = "image/png"
 
+# Of eo and raster not the latest: most readers, odc-stac and pystac among them, know eo:bands and raster:bands, which
+# their version 2 forbids beside the bands of STAC 1.1. Both are written.
 EXTENSIONS = "https://stac-extensions.github.io"
 CLASSIFICATION = f"{EXTENSIONS}/classification/v2.0.0/schema.json"
-EO = f"{EXTENSIONS}/eo/v2.0.0/schema.json"
+EO = f"{EXTENSIONS}/eo/v1.1.0/schema.json"
 FILE = f"{EXTENSIONS}/file/v2.1.0/schema.json"
 MLM = f"{EXTENSIONS}/mlm/v1.4.0/schema.json"
 PROCESSING = f"{EXTENSIONS}/processing/v1.1.0/schema.json"
 PROJECTION = f"{EXTENSIONS}/projection/v2.0.0/schema.json"
-RASTER = f"{EXTENSIONS}/raster/v2.0.0/schema.json"
+RASTER = f"{EXTENSIONS}/raster/v1.1.0/schema.json"
 
 Json = dict[str, Any]
 PLACES = 7  # decimals of a degree: about a centimetre

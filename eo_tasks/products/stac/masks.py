@@ -141,6 +141,7 @@ def _assets(record: Mapping[str, Any], files: MaskAssets) -> dict[str, Json]:
             "title": "Changed, unchanged, not seen",
             "roles": ["data"],
             "bands": [{"name": "change", **common}],
+            "raster:bands": [{"name": "change", **common}],
             "classification:classes": classes,
             **facts[0],
         },
@@ -149,9 +150,8 @@ def _assets(record: Mapping[str, Any], files: MaskAssets) -> dict[str, Json]:
             "type": COG,
             "title": "Probability of change",
             "roles": ["data"],
-            "bands": [
-                {"name": "change_probability", **common, "raster:scale": 1 / PROBABILITY_SCALE, "raster:offset": 0}
-            ],
+            "bands": [{"name": "change_probability", **common}],
+            "raster:bands": [{"name": "change_probability", **common, "scale": 1 / PROBABILITY_SCALE, "offset": 0}],
             **facts[1],
         },
         "picture": {

@@ -43,6 +43,8 @@ def model_item(record: Mapping[str, Any], origin: Origin, period: tuple[str, str
     made_by, recipe = _made_by(record), _recipe(record)
     stretch = recipe.get("stretch") or []
     bands = [band for band, _, _ in stretch]
+    # The extension asks for them in the properties, and the core then in an asset too.
+    described = {"bands": [{"name": band} for band in bands]} if bands else {}
     side = recipe.get("window_px") or -1
     settings = {setting: recipe[setting] for setting in SETTINGS if recipe.get(setting) is not None}
     return item(
@@ -53,7 +55,7 @@ def model_item(record: Mapping[str, Any], origin: Origin, period: tuple[str, str
         period=period,
         properties={
             "title": f"{made_by['checkpoint']}, revision {made_by['revision']}",
-            "bands": [{"name": band} for band in bands] or None,
+            **described,
             "mlm:name": _name(record),
             "mlm:architecture": "BTC",
             "mlm:framework": "PyTorch",
@@ -89,7 +91,7 @@ def model_item(record: Mapping[str, Any], origin: Origin, period: tuple[str, str
             "eo_tasks:model": made_by["checkpoint"],
             "eo_tasks:revision": made_by["revision"],
         },
-        assets={"weights": _weights(made_by)},
+        assets={"weights": _weights(made_by) | described},
     )
 
 

@@ -185,11 +185,14 @@ class _Listing:
         return item
 
 
+_OF_COMPOSITES = (
+    "One cloud-free composite a cell and year: the median of the season's clear observations. Contains modified "
+    "Copernicus Sentinel data, where the imagery is Sentinel-2's."
+)
 TITLES = {
     COMPOSITES: (
         "Sentinel-2 composites",
-        "One cloud-free composite a cell and year: the median of the season's clear observations. "
-        + "Where the imagery is Sentinel-2's, this contains modified Copernicus Sentinel data.",
+        _OF_COMPOSITES,
     ),
     MASKS: ("Change masks", "Where a cell changed between two years, and how probable that is, by BTC."),
     MODELS: ("Networks", "The networks that made the masks, and their settings."),
