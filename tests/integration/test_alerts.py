@@ -1,5 +1,6 @@
 """Alerts from their beginning to their end, on a real Redis."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -7,12 +8,16 @@ from pathlib import Path
 from time import time
 
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 
 from eo_tasks.alerts import NotTakenError, read_alerts, watch
 from eo_tasks.alerts.channels import Notice
 from eo_tasks.alerts.watch import note, tell
+from eo_tasks.cli.alerts import alerts
+from eo_tasks.errors import BrokerError
 from eo_tasks.grid import GridYear
+from eo_tasks.local.redis_server import free_port
 from eo_tasks.overview.known import Known
 from eo_tasks.plan import Wanted
 from eo_tasks.ranges import Ranges
@@ -313,3 +318,27 @@ def test_ticks_keep_samples_and_look_for_alerts(
         (sample,) = context.known().history.since(0)
         assert (sample.done, sample.failed) == ({Stage.STORE: 0}, {Stage.STORE: 1})
         assert [one["rule"] for one in read_alerts(redis).active] == ["disk"]
+
+
+# The command
+
+
+def test_command_shows_what_lasts_and_what_ended(
+    environment: dict[str, str], looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with this_process(environment, monkeypatch):
+        assert CliRunner().invoke(alerts, []).output == "No alerts.\n"
+        looks.look(DISK, replace(DISK, target="b"))
+        looks.look(DISK)
+        shown = json.loads(CliRunner().invoke(alerts, ["--json"]).output)
+        assert [one["target"] for one in shown["active"]] == ["a"]
+        assert [(one["target"], one["until"]) for one in shown["recent"]] == [("b", START + 60)]
+        table = CliRunner().invoke(alerts, []).output
+    assert table.index("lasts") < table.index("2023-11-14 22:14 UTC", table.index("lasts"))
+    assert "Host a: 1 GB free." in table
+
+
+def test_command_without_redis_says_so(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with this_process(environment | {"REDIS_RESULT_URL": f"redis://127.0.0.1:{free_port()}/1"}, monkeypatch):
+        ended = CliRunner().invoke(alerts, [])
+    assert isinstance(ended.exception, BrokerError)
