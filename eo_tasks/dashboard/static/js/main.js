@@ -1,0 +1,93 @@
+/** The page: its panels, which one is shown, and what all of them share. */
+
+import { currentSession, logOut, onSession, refreshSession, setLogin } from "./api.js";
+import { askForLogin, toast } from "./dialogs.js";
+import { duration, fill, h, percent } from "./elements.js";
+import { connect, on } from "./live.js";
+import { cell } from "./panels/cell.js";
+import { control } from "./panels/control.js";
+import { errors } from "./panels/errors.js";
+import { logs } from "./panels/logs.js";
+import { map } from "./panels/map.js";
+import { matrix } from "./panels/matrix.js";
+import { overview } from "./panels/overview.js";
+import { resources } from "./panels/resources.js";
+
+/** Each panel draws itself into a place and gives what ends it. */
+const PANELS = [
+  ["", "Overview", overview], ["matrix", "Matrix", matrix], ["map", "Map", map], ["errors", "Errors", errors],
+  ["control", "Control", control], ["resources", "Machines", resources], ["logs", "Logs", logs], ["cell", null, cell],
+];
+const THEMES = ["system", "light", "dark"];
+
+const main = document.getElementById("main");
+let leave = () => {};
+
+function show() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [name, ...rest] = path.split("/");
+  const panel = PANELS.find(([route]) => route === name) ?? PANELS[0];
+  leave();
+  fill(main);
+  for (const link of document.querySelectorAll("#rail a"))
+    link.toggleAttribute("aria-current", link.dataset.route === panel[0]);
+  document.title = `${panel[1] ?? `Cell ${rest[0]}`} – eo-tasks`;
+  leave = panel[2](main, rest, new URLSearchParams(query)) ?? (() => {});
+}
+
+function drawRail() {
+  fill(document.getElementById("rail"), PANELS.filter(([, title]) => title).map(([route, title]) =>
+    h("a", { href: `#/${route}`, "data-route": route }, title, h("span.pill", { id: `pill-${route}`, hidden: true }))));
+}
+
+function drawHeadline(summary) {
+  const left = summary.left_s === null ? "" : summary.left_s > 0 ? `, ${duration(summary.left_s)} left` : "";
+  const text = summary.total ? `${percent(summary.ended, summary.total)} of ${summary.total.toLocaleString("en")} units${left}` : "No run yet";
+  fill(document.getElementById("headline"), text);
+  const pill = document.getElementById("pill-errors");
+  pill.hidden = !summary.stuck;
+  fill(pill, String(summary.stuck));
+}
+
+function useTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+  fill(document.getElementById("theme"), `Theme: ${theme}`);
+  document.dispatchEvent(new Event("theme"));
+}
+
+document.getElementById("theme").addEventListener("click", () =>
+  useTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]));
+const login = document.getElementById("login");
+login.addEventListener("click", async () => {
+  if (currentSession().user) await logOut();
+  else await askForLogin();
+  connect();
+});
+onSession((session) => {
+  login.hidden = !session.can_log_in && !session.user;
+  fill(login, session.user ? `Log out ${session.user}` : "Log in");
+  document.body.classList.toggle("read-only", !session.can_control);
+});
+setLogin(askForLogin);
+
+const offline = document.getElementById("offline");
+on("summary", ({ summary }) => drawHeadline(summary));
+on("connected", () => {
+  if (!offline.hidden) show(); // what was missed in between is read again
+  offline.hidden = true;
+});
+on("lost", () => (offline.hidden = false));
+on("trouble", ({ detail }) => fill(document.getElementById("headline"), detail));
+
+useTheme(localStorage.getItem("theme") ?? "system");
+drawRail();
+window.addEventListener("hashchange", show);
+try {
+  await refreshSession();
+  if (currentSession().must_log_in) await askForLogin("Others can reach this dashboard, so it shows nothing before.");
+} catch (error) {
+  toast(error.message, true);
+}
+connect();
+show();
