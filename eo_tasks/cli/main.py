@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eo_tasks import __version__
+from eo_tasks.cli.alerts import alerts
 from eo_tasks.cli.btc import btc
 from eo_tasks.cli.db import db
 from eo_tasks.cli.doctor import doctor
@@ -110,7 +111,7 @@ def config(as_json: bool) -> None:
 
 for command in (
     *(run, sample, grid),
-    *(plan, enqueue, status, runs, pause, resume, stop, cancel, errors, retry, report, doctor),
+    *(plan, enqueue, status, runs, pause, resume, stop, cancel, errors, retry, alerts, report, doctor),
     *(download, store, btc, evaluate),
     *(login, openeo, db, sync, export, import_),
 ):

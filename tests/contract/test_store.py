@@ -90,7 +90,7 @@ def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
             "grid_id": pair.grid_id,
             "years": [pair.before, pair.after],
             "recipe": recipe,
-            "model": {"name": "BTC"},
+            "model": {"checkpoint": "a/b"},
             "threshold": 0.2,
             "size_bytes": files.png.stat().st_size,
             "sha256": sha256(files.png),

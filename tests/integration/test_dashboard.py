@@ -38,7 +38,7 @@ def painted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def country(environment: dict[str, str], painted: dict[str, str]) -> dict[str, str]:
     """The environment of everything in a test."""
-    return {**environment, **painted}
+    return {**environment, **painted, "IMAGERY_SOURCE": "stac", "STAC_URL": "nowhere/catalog.json"}
 
 
 @pytest.fixture
@@ -187,6 +187,29 @@ def test_no_path_leads_out_of_the_static_files(board: Dashboard, path: str) -> N
 
 def _raw(board: Dashboard) -> httpx.Client:
     return httpx.Client(base_url=board.url, timeout=30)
+
+
+def test_the_report_is_a_page_a_table_and_numbers(anyone: httpx.Client, ledger: Ledger) -> None:
+    run = enqueue()
+    page = anyone.get("/report.html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src" not in page.headers["content-security-policy"]
+    assert run in page.text
+    lines = anyone.get("/report.csv").text.splitlines()
+    assert len(lines) == 1 + 6
+    assert anyone.get("/report.json", params={"run": run}).json()
+    assert anyone.get("/report.json", params={"run": "none"}).status_code == 409
+
+
+def test_alerts_and_workers_are_lists(anyone: httpx.Client) -> None:
+    assert anyone.get("/alerts").json() == {"active": [], "recent": []}
+    assert anyone.get("/workers").json() == []
+
+
+def test_prometheus_reads_the_numbers(board: Dashboard, ledger: Ledger) -> None:
+    enqueue()
+    text = httpx.get(f"{board.url}/metrics").text
+    assert 'eo_tasks_units{stage="download",state="enqueued"} 1.0' in text
 
 
 # Acting

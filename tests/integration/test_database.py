@@ -126,7 +126,7 @@ def mask(tmp_path: Path) -> Callable[..., tuple[MaskFiles, dict[str, Any]]]:
         files = MaskFiles.beside(tmp_path / "made" / f"{pair.btc.id}.png")
         change = ChangeMap(PIXELS, PROBABILITY, 0.2)
         write_mask_files(files, change, mask_tags(pair.before, pair.after))
-        record = {"recipe": RECIPE, "model": {"name": "BTC"}, "threshold": 0.2, "made_at": NOON}
+        record = {"recipe": RECIPE, "model": {"checkpoint": "a/b"}, "threshold": 0.2, "made_at": NOON}
         pixels = {"pixels_sha256": read_mask_layers(files).checksum}
         return files, record | pixels | {"changed_ha": change.changed_ha, "seen_ha": change.seen_ha}
 

@@ -83,7 +83,7 @@ class Maker:
             "grid_id": pair.grid_id,
             "years": [pair.before, pair.after],
             "recipe": {"checkpoint": "a/b", "threshold": 0.2},
-            "model": {"name": "BTC"},
+            "model": {"checkpoint": "a/b"},
             "threshold": 0.2,
             "size_bytes": files.png.stat().st_size,
             "sha256": sha256(files.png),

@@ -47,7 +47,7 @@ def put_mask(connection: Connection, pair: YearPair, layers: MaskLayers, record:
         epsg=pixels.epsg,
         transform=gdal_transform(pixels),
         checksum=record["pixels_sha256"],
-        model=str((record.get("model") or {}).get("name", "")),
+        model=str((record.get("model") or {}).get("checkpoint", "")),
         threshold=record["threshold"],
         changed_ha=record["changed_ha"],
         seen_ha=record["seen_ha"],
