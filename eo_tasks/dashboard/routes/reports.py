@@ -51,25 +51,20 @@ def alerts(views: SharedViews, _: Looking) -> AlertsNow:
 
 
 @router.get("/report.html", response_class=HTMLResponse, responses=told(401, 404, 409))
-def report_page(views: SharedViews, _: Looking, run: CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "The table."}}
-RunName = None) -> HTMLResponse:
+def report_page(views: SharedViews, _: Looking, run: RunName = None) -> HTMLResponse:
     """The progress report as one page with pictures."""
     return HTMLResponse(as_html(_report(views, run)), headers=PAGE_POLICY)
 
 
-@router.get(
-    "/report.csv", response_class=Response, responses=CSV | told(401, 404, 409)
-)
-def report_csv(views: SharedViews, _: Looking, run: CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "The table."}}
-RunName = None) -> StreamingResponse:
+@router.get("/report.csv", response_class=Response, responses=CSV | told(401, 404, 409))
+def report_csv(views: SharedViews, _: Looking, run: RunName = None) -> StreamingResponse:
     """A row for every cell and year."""
     headers = {"Content-Disposition": 'attachment; filename="eo-tasks.csv"'}
     return StreamingResponse(as_csv(_report(views, run)), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/report.json", responses=told(401, 404, 409))
-def report_json(views: SharedViews, _: Looking, run: CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}, "description": "The table."}}
-RunName = None) -> dict[str, Any]:
+def report_json(views: SharedViews, _: Looking, run: RunName = None) -> dict[str, Any]:
     """The numbers of the report."""
     content: dict[str, Any] = json.loads(as_json(_report(views, run)))
     return content
