@@ -1,4 +1,4 @@
-"""Cells × stages × years as letters, some cells together where they are many."""
+"""Cells × stages × years as letters, some cells together where they are many. Cells that no run wants are left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Matrix:
     """Letters of all units.
 
     Attributes:
-        cells: How many the grid, or the part that was asked for, has.
+        cells: How many there are in all, or in the part that was asked for.
         cells_per_row: 1, or the size of a group.
         first: Index of the first row.
         total_rows: How many rows there are in all.
@@ -81,34 +81,44 @@ def read_matrix(
         rows: How many.
         of: Only cells with ids from the first number to the second.
     """
-    ids = states.grid_ids
-    start, stop = (0, ids.size) if of is None else np.searchsorted(ids, (of[0], of[1] + 1)).tolist()
-    cells = max(stop - start, 0)
-    size = 1 if cells <= MOST_SINGLE else -(-cells // MOST_ROWS)
-    total = -(-cells // size)
-    begins = np.arange(start, stop, size)[first : first + rows]
-    ends = np.minimum(begins + size, stop)
-    found = tuple(_column(states, stage, period, begins, ends) for stage, period in states.places())
+    cells = _wanted(states)
+    if of is not None:
+        first_cell, after_last = np.searchsorted(states.grid_ids[cells], (of[0], of[1] + 1))
+        cells = cells[first_cell:after_last]
+    size = 1 if cells.size <= MOST_SINGLE else -(-cells.size // MOST_ROWS)
+    begins = np.arange(0, cells.size, size)[first : first + rows]
+    ids = states.grid_ids[cells]
     return Matrix(
-        cells=cells,
+        cells=cells.size,
         cells_per_row=size,
         first=first,
-        total_rows=total,
-        rows=tuple(
-            Row(int(ids[a]), int(ids[b - 1]), int(b - a), labels.get(int(ids[a])) if b - a == 1 else None)
-            for a, b in zip(begins, ends, strict=True)
-        ),
+        total_rows=-(-cells.size // size),
+        rows=tuple(_row(ids[begin : begin + size], labels) for begin in begins),
         codes={letter: str(state) for letter, state in LETTERS.items()},
-        columns=found,
+        columns=tuple(_column(states, stage, period, cells, begins, size) for stage, period in states.places()),
     )
 
 
-def _column(states: States, stage: Stage, period: str, begins: NDArray[np.intp], ends: NDArray[np.intp]) -> Column:
-    ranks = states.of(stage, period)
+def _wanted(states: States) -> NDArray[np.intp]:
+    """Indexes of the cells that some run wants, or that something is known of."""
+    is_wanted = np.zeros(states.grid_ids.size, np.bool_)
+    for place in states.places():
+        is_wanted |= states.of(*place) != RANKS[UNWANTED]
+    return np.flatnonzero(is_wanted)
+
+
+def _row(ids: NDArray[np.int64], labels: Mapping[int, str]) -> Row:
+    label = labels.get(int(ids[0])) if ids.size == 1 else None
+    return Row(int(ids[0]), int(ids[-1]), ids.size, label)
+
+
+def _column(
+    states: States, stage: Stage, period: str, cells: NDArray[np.intp], begins: NDArray[np.intp], size: int
+) -> Column:
     if not begins.size:
         return Column(stage, period, "", None)
-    part = ranks[begins[0] : ends[-1]]
-    if ends[0] - begins[0] == 1:
+    part = states.of(stage, period)[cells[begins[0] : begins[-1] + size]]
+    if size == 1:
         return Column(stage, period, _letters(part), None)
     offsets = begins - begins[0]
     wanted = np.add.reduceat((part != RANKS[UNWANTED]).astype(np.int64), offsets)

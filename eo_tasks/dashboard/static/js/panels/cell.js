@@ -12,8 +12,8 @@ export function cell(place, [id]) {
   const units = h("div");
   const images = h("div");
   const lines = h("ol.log");
-  fill(place, head, section("Two years", pictures), section("Units", units), section("Composites", images),
-    section("Logs", lines));
+  fill(place, head, h("div.beside", {}, section("Two years", pictures), section("Units", units)),
+    section("Composites", images), section("Logs", lines));
   let seen = "";
   const load = async () => {
     let view;
@@ -71,7 +71,7 @@ function swipe(view) {
       if (pair && box.checked) image.src = `/api/v1/cells/${view.grid_id}/${kind}/${pair.before}-${pair.after}.png?${pair.mask.made_at}`;
     }
     const seen = pair && `${pair.mask.changed_ha.toFixed(2)} ha of ${pair.mask.seen_ha.toFixed(1)} ha changed`;
-    const by = pair && `threshold ${pair.mask.threshold}, ${pair.mask.model?.checkpoint ?? "BTC"}, ${moment(pair.mask.made_at)}`;
+    const by = pair && `threshold ${pair.mask.threshold}, ${pair.mask.model?.checkpoint?.split("/").slice(-2).join("/") ?? "BTC"}, ${moment(pair.mask.made_at)}`;
     fill(facts, pair ? `${seen} (${by})` : "No mask between these years.");
   };
   const load = () => {

@@ -67,14 +67,15 @@ export function map(place, _, query) {
   };
   const colour = () => {
     const most = Math.max(...Object.values(values).filter((value) => typeof value === "number"), 0);
-    const line = valueOf("--card");
+    const line = valueOf("--page");
+    const faint = valueOf("--line");
     const accent = valueOf("--accent");
     for (const [id, polygon] of shapes) {
       const value = values[id];
       const isMarked = highlighted.has(id);
       polygon.setStyle({
         fillColor: measure.value === "changed" ? ramp(value, most) : stateColour(value),
-        fillOpacity: value === "-" ? 0.05 : 0.9, color: isMarked ? accent : line, weight: isMarked ? 3 : 1,
+        fillOpacity: value === "-" ? 0.45 : 0.95, color: isMarked ? accent : value === "-" ? faint : line, weight: isMarked ? 3 : 1,
       });
     }
     fill(key, measure.value === "changed" ? rampLegend(most) : legend());
@@ -107,7 +108,8 @@ export function map(place, _, query) {
     try {
       grid = await get("/grid");
       const [w, s, e, n] = grid.bounds;
-      leaflet.fitBounds([[s, w], [n, e]]);
+      leaflet.invalidateSize();
+      leaflet.fitBounds([[s, w], [n, e]], { padding: [12, 12], animate: false });
       drawShapes(grid);
       usePeriods(await get("/summary"));
     } catch (error) {
@@ -160,14 +162,14 @@ function select(name, options, chosen) {
 
 /** A cell's colour, or of a block that of the state that most needs a look. */
 function stateColour(value) {
-  if (!value || value === "-") return valueOf("--faint");
+  if (!value || value === "-") return valueOf("--line");
   if (typeof value === "string") return colourOf(nameOf(value));
   const first = ["q", "f", "r", "s", "o", "e", "p", "w", "x", "m", "c", "k"].find((letter) => value[letter]);
-  return first ? colourOf(nameOf(first)) : valueOf("--faint");
+  return first ? colourOf(nameOf(first)) : valueOf("--line");
 }
 
 function ramp(value, most) {
-  if (value === null || value === undefined) return valueOf("--faint");
+  if (value === null || value === undefined) return valueOf("--line");
   return RAMP[most ? Math.min(Math.floor((value / most) * RAMP.length), RAMP.length - 1) : 0];
 }
 

@@ -7,7 +7,8 @@ import { colourOf, nameOf, STATES } from "../states.js";
 import { legend } from "./overview.js";
 
 const ROW = 16;
-const COLUMN = 30;
+const COLUMN = 34; // at least; wider where there is room
+const WIDEST = 72;
 const LABELS = 96;
 const HEAD = 40;
 const GAP = 8; // between stages
@@ -26,6 +27,7 @@ export function matrix(place, _, query) {
   let at = { row: 0, column: 0 };
   let isDue = false;
   let colours = {};
+  let column = COLUMN;
 
   const load = async () => {
     try {
@@ -37,7 +39,6 @@ export function matrix(place, _, query) {
     shown.columns.forEach((column) => (column.letters = [...column.states]));
     index = new Map(shown.rows.map((row, number) => [row.first_id, number]));
     spacer.style.height = `${HEAD + shown.rows.length * ROW + 12}px`;
-    spacer.style.width = `${widthOf(shown.columns.length)}px`;
     scroller.dataset.cells = shown.cells;
     draw();
   };
@@ -46,11 +47,15 @@ export function matrix(place, _, query) {
     isDue = true;
     requestAnimationFrame(() => {
       isDue = false;
-      if (shown) paint(canvas, scroller, shown, at, colours);
+      if (!shown) return;
+      const room = (scroller.clientWidth - LABELS - 4 * GAP) / Math.max(shown.columns.length, 1);
+      column = Math.floor(Math.min(Math.max(room, COLUMN), WIDEST));
+      spacer.style.width = `${LABELS + shown.columns.length * column + 4 * GAP}px`;
+      paint(canvas, scroller, shown, at, colours, column);
     });
   };
   const useColours = () => {
-    colours = { text: valueOf("--text"), faint: valueOf("--faint"), page: valueOf("--card"), accent: valueOf("--accent") };
+    colours = { text: valueOf("--text"), muted: valueOf("--muted"), page: valueOf("--card"), accent: valueOf("--accent") };
     for (const [letter, state] of STATES) colours[letter] = colourOf(state);
     draw();
   };
@@ -71,8 +76,11 @@ export function matrix(place, _, query) {
     const box = scroller.getBoundingClientRect();
     const row = Math.floor((event.clientY - box.top + scroller.scrollTop - HEAD) / ROW);
     const x = event.clientX - box.left + scroller.scrollLeft;
-    const column = shown ? shown.columns.findIndex((_, number) => x >= leftOf(shown.columns, number) && x < leftOf(shown.columns, number) + COLUMN) : -1;
-    return shown?.rows[row] && (column >= 0 || x < LABELS) ? { row, column: Math.max(column, 0) } : null;
+    const found = shown ? shown.columns.findIndex((_, number) => {
+      const left = leftOf(shown.columns, number, column);
+      return x >= left && x < left + column;
+    }) : -1;
+    return shown?.rows[row] && (found >= 0 || x < LABELS) ? { row, column: Math.max(found, 0) } : null;
   };
   scroller.addEventListener("scroll", draw);
   scroller.addEventListener("pointermove", (event) => {
@@ -131,14 +139,13 @@ export function matrix(place, _, query) {
 }
 
 const valueOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const widthOf = (columns) => LABELS + columns * COLUMN + 3 * GAP;
-
-function leftOf(columns, number) {
+function leftOf(columns, number, width) {
   const stages = new Set(columns.slice(0, number + 1).map((column) => column.stage));
-  return LABELS + number * COLUMN + (stages.size - 1) * GAP;
+  return LABELS + number * width + (stages.size - 1) * GAP;
 }
 
-function paint(canvas, scroller, shown, at, colours) {
+function paint(canvas, scroller, shown, at, colours, column) {
+  const square = column - 2;
   const width = scroller.clientWidth;
   const height = scroller.clientHeight;
   const scale = window.devicePixelRatio || 1;
@@ -155,22 +162,22 @@ function paint(canvas, scroller, shown, at, colours) {
   pen.textBaseline = "middle";
   const first = Math.max(Math.floor(scroller.scrollTop / ROW), 0);
   const last = Math.min(first + Math.ceil((height - HEAD) / ROW) + 1, shown.rows.length);
-  const lefts = shown.columns.map((_, number) => leftOf(shown.columns, number) - scroller.scrollLeft);
+  const lefts = shown.columns.map((_, number) => leftOf(shown.columns, number, column) - scroller.scrollLeft);
   pen.font = "11px system-ui, sans-serif";
   for (let row = first; row < last; row += 1) {
     const y = HEAD + row * ROW - scroller.scrollTop;
-    shown.columns.forEach((column, number) => {
-      const letter = column.letters[row];
+    shown.columns.forEach((one, number) => {
+      const letter = one.letters[row];
       if (letter === "-") return;
       pen.fillStyle = colours[letter];
-      const share = column.done ? column.done[row] : 1;
-      pen.fillRect(lefts[number], y + 1, COLUMN - 2, ROW - 2);
-      if (column.done && share < 1 && letter !== "w") { // the part that is done, under the state that needs a look
+      const share = one.done ? one.done[row] : 1;
+      pen.fillRect(lefts[number], y + 1, square, ROW - 2);
+      if (one.done && share < 1 && letter !== "w") { // the part that is done, under the state that needs a look
         pen.fillStyle = colours.c;
-        pen.fillRect(lefts[number], y + ROW - 5, (COLUMN - 2) * share, 4);
+        pen.fillRect(lefts[number], y + ROW - 5, square * share, 4);
       }
-      if ("fq".includes(letter)) cross(pen, lefts[number] + COLUMN / 2 - 1, y + ROW / 2, colours.page);
-      if ("so".includes(letter)) dot(pen, lefts[number] + COLUMN / 2 - 1, y + ROW / 2, colours.page);
+      if ("fq".includes(letter)) cross(pen, lefts[number] + square / 2, y + ROW / 2, colours.page);
+      if ("so".includes(letter)) dot(pen, lefts[number] + square / 2, y + ROW / 2, colours.page);
     });
     pen.fillStyle = colours.page;
     pen.fillRect(0, y, LABELS - 6, ROW);
@@ -180,20 +187,20 @@ function paint(canvas, scroller, shown, at, colours) {
   pen.fillStyle = colours.page;
   pen.fillRect(0, 0, width, HEAD);
   let stage = "";
-  shown.columns.forEach((column, number) => {
+  shown.columns.forEach((one, number) => {
     pen.fillStyle = colours.text;
-    if (column.stage !== stage) {
+    if (one.stage !== stage) {
       pen.font = "600 12px system-ui, sans-serif";
-      pen.fillText(column.stage, lefts[number], 10);
+      pen.fillText(one.stage, lefts[number], 10);
       pen.font = "11px system-ui, sans-serif";
-      stage = column.stage;
+      stage = one.stage;
     }
-    pen.fillStyle = colours.faint;
-    pen.fillText(shortPeriod(column.period), lefts[number] + 1, 27);
+    pen.fillStyle = colours.muted;
+    pen.fillText(shortPeriod(one.period), lefts[number] + 1, 27);
   });
   pen.strokeStyle = colours.accent;
   pen.lineWidth = 2;
-  if (lefts.length) pen.strokeRect(lefts[at.column] - 1, HEAD + at.row * ROW - scroller.scrollTop, COLUMN, ROW);
+  if (lefts.length) pen.strokeRect(lefts[at.column] - 1, HEAD + at.row * ROW - scroller.scrollTop, column, ROW);
 }
 
 const labelOf = (row) => (row.cells > 1 ? `${row.first_id}–${row.last_id}` : row.label ?? String(row.first_id));
