@@ -26,6 +26,13 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/** Draw a place anew, and leave the focus on what has the same label as before. */
+export function keepingFocus(place, draw) {
+  const label = place.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  draw();
+  if (label) [...place.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === label)?.focus();
+}
+
 const WHOLE = new Intl.NumberFormat("en");
 
 /** 12345 → "12,345" */
@@ -43,7 +50,7 @@ export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const first = units.findIndex(([, size]) => seconds >= size);
-  if (first < 0) return "0 s";
+  if (first < 0) return `${seconds.toFixed(1)} s`;
   const [name, size] = units[first];
   const whole = Math.floor(seconds / size);
   const [lesser, part] = units[first + 1] ?? [null, 1];

@@ -103,7 +103,7 @@ function drawUnits(view) {
   const units = [...view.years.flatMap((one) => [one.download, one.store]), ...view.pairs.map((one) => one.btc)];
   const rows = units.map((unit) => [
     h("code", {}, unit.id),
-    h("span", {}, h(`span.swatch.${unit.state}`), ` ${unit.state}`),
+    h("span.whole", {}, h(`span.swatch.${unit.state}`), ` ${unit.state}`),
     unit.attempts,
     moment(unit.since),
     unit.started_at && unit.since > unit.started_at ? duration(unit.since - unit.started_at) : "–",

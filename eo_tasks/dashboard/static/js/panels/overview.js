@@ -2,7 +2,7 @@
 
 import { get, post } from "../api.js";
 import { confirmed } from "../dialogs.js";
-import { count, duration, fill, h, moment, percent, section, table, years } from "../elements.js";
+import { count, duration, fill, h, keepingFocus, moment, percent, section, table, years } from "../elements.js";
 import { on } from "../live.js";
 import { MEANINGS, STATES } from "../states.js";
 
@@ -30,7 +30,7 @@ export function overview(place) {
       h("a", { href: "/api/v1/report.json", download: "eo-tasks.json" }, "As JSON"))));
   const draw = (summary) => {
     fill(progress, legend(), summary.stages.map(drawStage));
-    if (!runs.contains(document.activeElement)) fill(runs, drawRuns(summary.runs));
+    keepingFocus(runs, () => fill(runs, drawRuns(summary.runs)));
     fill(queues, drawQueues(summary));
   };
   const drawAlerts = async () => fill(alerts, await readAlerts());
