@@ -54,11 +54,11 @@ lock:  ## Update constraints.txt
 
 env:  ## Write .env, or add to it the passwords that it lacks; they are fresh
 	@umask 077; test -f .env || cp deploy/env.example .env; \
-	for name in REDIS_PASSWORD DB_PASSWORD DB_ADMIN_PASSWORD; do grep -q "^$$name=" .env || \
+	for name in REDIS_PASSWORD DB_PASSWORD DB_ADMIN_PASSWORD DASHBOARD_PASSWORD; do grep -q "^$$name=" .env || \
 	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')" >> .env; done; \
 	grep -q "^FLOWER_BASIC_AUTH=" .env || { \
 	  echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')" >> .env; \
-	  echo "Wrote .env with fresh passwords; the login of Flower is in it."; }
+	  echo "Wrote .env with fresh passwords; the logins of the dashboard (user operator) and of Flower are in it."; }
 
 up: env  ## Start everything in Docker
 	@mkdir -p grids

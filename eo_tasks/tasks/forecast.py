@@ -1,13 +1,15 @@
 """A dry run: what a request would do, what it would skip and why, and what that is likely to cost."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+from eo_tasks.errors import SettingsError
 from eo_tasks.grid import GridYear
 from eo_tasks.plan import Wanted
-from eo_tasks.settings import OpenEOMode, Settings
+from eo_tasks.settings import ImagerySource, OpenEOMode, Settings
+from eo_tasks.sources.openeo.backend import Backend
 from eo_tasks.state.entry import State
 from eo_tasks.state.runs import Run
 from eo_tasks.tasks.context import accounts, ledger, pipeline
@@ -47,6 +49,7 @@ def forecast(run: Run) -> Forecast:
     made = Forecast()
     wanted, cells = run.wanted, len(run.wanted.grid_ids)
     blocks: set[tuple[str, int]] = set()
+    backends = _backends()
     for start in range(0, cells, PART_CELLS):
         part = wanted.part(start, PART_CELLS)
         found = survey(part, run.not_before)
@@ -61,10 +64,10 @@ def forecast(run: Run) -> Forecast:
         for what, units in kinds.items():
             made.counts.update(f"{unit.stage}.{what}" for unit in units)
         made.stale_masks += _stale_masks(part)
-        if pipeline().backends:
+        if backends:
             blocks |= {_block_of(unit) for unit in found.sendable if unit.stage is Stage.DOWNLOAD}
     downloads = made.number(Stage.DOWNLOAD, "todo")
-    made.requests = len(blocks) if pipeline().backends else None
+    made.requests = len(blocks) if backends else None
     made.credits = _credits(pipeline().settings, wanted, downloads, len(blocks))
     for stage in Stage:
         todo, pace_s = made.number(stage, "todo"), seconds_each(stage)
@@ -74,9 +77,12 @@ def forecast(run: Run) -> Forecast:
 
 def _credits(settings: Settings, wanted: Wanted, downloads: int, requests: int) -> float | None:
     """Credits of so many downloads: by finished jobs, else stored composites, else the service's price."""
-    backend = pipeline().backends.get(settings.imagery_source[0])
-    if backend is None or not downloads:
+    first = settings.imagery_source[0]
+    backend = _backends().get(first)
+    if first is ImagerySource.STAC or not downloads:
         return 0
+    if backend is None:
+        return None
     if backend.mode is OpenEOMode.SYNCHRONOUS:
         return SYNCHRONOUS_CREDITS * requests
     learned = accounts().price(backend.account).of(downloads)
@@ -84,6 +90,14 @@ def _credits(settings: Settings, wanted: Wanted, downloads: int, requests: int) 
         return learned
     paid = [cost for cost in islice(_costs(wanted), SAMPLE) if cost is not None]
     return downloads * sum(paid) / len(paid) if paid else None
+
+
+def _backends() -> Mapping[ImagerySource, Backend]:
+    """Those that this process can log in to: it need not be one of those that order."""
+    try:
+        return pipeline().backends
+    except SettingsError:
+        return {}
 
 
 def _block_of(unit: Unit) -> tuple[str, int]:

@@ -24,12 +24,15 @@ COMMANDS = {
     "worker-btc-cpu": "celery -A workers.gpu worker",
     "beat": "celery -A beat beat",
     "flower": "celery -A eo_tasks flower",
+    "dashboard": "python -m eo_tasks.dashboard",
 }
-GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD", "FLOWER_BASIC_AUTH"}
+GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD", "DASHBOARD_PASSWORD", "FLOWER_BASIC_AUTH"}
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 FIXED_IN_CONTAINERS = {"DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "DB_HOST", "DB_PORT"}
 ONE_SHOT = "db-upgrade"  # ends when it is done
-NOT_OF_WORKERS = {"DB_ADMIN_USER", "DB_ADMIN_PASSWORD", "FLOWER_PORT", "FLOWER_BASIC_AUTH", "MONITORING_PORT"}
+ALERTS = {name.upper() for name in Settings.model_fields if name.startswith(("alert_", "smtp_"))}
+SCREENS = {name.upper() for name in Settings.model_fields if name.startswith(("flower_", "dashboard_", "monitoring_"))}
+NOT_OF_WORKERS = {"DB_ADMIN_USER", "DB_ADMIN_PASSWORD", *SCREENS, *ALERTS}
 
 
 @pytest.mark.parametrize(("service", "command"), COMMANDS.items())
@@ -54,7 +57,7 @@ def test_an_optional_service_has_its_profile(service: str, profile: str):
 
 def test_everything_else_starts_without_a_profile():
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
-    assert always == {"redis", "worker-cpu", "worker-control", "beat", "flower"}
+    assert always == {"redis", "worker-cpu", "worker-control", "beat", "dashboard", "flower"}
 
 
 def test_the_gpu_worker_reserves_a_device_and_its_stand_in_does_not():
@@ -134,6 +137,17 @@ def test_every_setting_reaches_the_worker_that_downloads():
     assert not missing, "add them to x-settings in docker-compose.yml and to deploy/env.example"
 
 
+def test_every_setting_of_alerts_reaches_the_control_worker_alone():
+    assert SERVICES["worker-control"]["environment"].keys() >= ALERTS
+    assert [name for name, service in OURS.items() if ALERTS & service["environment"].keys()] == ["worker-control"]
+
+
+def test_the_dashboard_shows_nothing_before_a_login():
+    given = SERVICES["dashboard"]["environment"]
+    assert given["DASHBOARD_PASSWORD"].startswith("${DASHBOARD_PASSWORD:?")
+    assert given.keys() >= SCREENS - {"FLOWER_PORT", "FLOWER_BASIC_AUTH"}
+
+
 @pytest.mark.parametrize("service", OURS)
 def test_every_part_gets_the_same_settings(service: str):
     given = OURS[service]["environment"]
@@ -162,7 +176,12 @@ def test_only_the_workers_that_order_and_fetch_can_log_in_to_openeo():
 
 def test_the_example_names_every_setting_that_can_be_set():
     named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", ENV_EXAMPLE, re.MULTILINE))
-    settable = set(SERVICES["worker-cpu"]["environment"]) - FIXED_IN_CONTAINERS - GENERATED - {"REMAP_SIGTERM"}
+    settable = (
+        (set(SERVICES["worker-cpu"]["environment"]) | ALERTS | {"DASHBOARD_USER", "DASHBOARD_TOKEN"})
+        - FIXED_IN_CONTAINERS
+        - GENERATED
+        - {"REMAP_SIGTERM"}
+    )
     settable |= set(re.findall(r"\$\{([A-Z_]+):-", (ROOT / "docker-compose.yml").read_text(encoding="utf-8")))
     assert settable - named <= {"BTC_DEVICE"}
 
