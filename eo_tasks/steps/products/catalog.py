@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eo_tasks.errors import PermanentError
+from eo_tasks.errors import PermanentError, StorageError
 from eo_tasks.files import sha256
 from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
@@ -33,7 +33,7 @@ from eo_tasks.products.stac import (
 from eo_tasks.settings import PipelineMode, Settings
 from eo_tasks.steps.products.made import Made
 from eo_tasks.steps.products.places import FOLDER_STAC, quicklook_path, sheet_path
-from eo_tasks.steps.products.stored import parts, stored_ids
+from eo_tasks.steps.products.stored import PLACE, check_place, parts, stored_ids
 from eo_tasks.storage import LocalStore, Record
 from eo_tasks.storage.layout import image_path, mask_path
 
@@ -59,7 +59,8 @@ def make_catalog(settings: Settings) -> Made:
     listing.add_masks()
     listing.finish()
     tree = listing.tree
-    return Made("STAC items and catalogs", tree.folder / CATALOG, tree.written, tree.kept, tree.removed)
+    failures = tuple(listing.failures)
+    return Made("STAC items and catalogs", tree.folder / CATALOG, tree.written, tree.kept, tree.removed, failures)
 
 
 def check_files(settings: Settings) -> None:
@@ -84,6 +85,7 @@ class _Listing:
     extents: dict[str, Extent] = field(default_factory=lambda: defaultdict(Extent))
     groups: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # years, pairs of years
     models: dict[str, tuple[Record, Extent]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tree = JsonTree(self.data_dir / FOLDER_STAC)
@@ -96,6 +98,8 @@ class _Listing:
             extent, names = Extent(), []
             for part in parts(self.grid_ids):
                 for grid_id, record in sorted(self.store.image_records(year, part).items()):
+                    if not self._is_placed(GridYear(grid_id, year), record):
+                        continue
                     name = composite_id(grid_id, year)
                     item = _composite(self.data_dir, GridYear(grid_id, year), record)
                     self.tree.put(f"{COMPOSITES}/{year}/{name}.json", item)
@@ -116,6 +120,8 @@ class _Listing:
                     for year in {before, *(pair.after for pair in masks)}
                 }
                 for pair, record in sorted(masks.items(), key=lambda one: one[0]):
+                    if not self._is_placed(pair, record):
+                        continue
                     item = self._mask(pair, record, images)
                     names[pair.after].append(item["id"])
                     extents[pair.after].add(item)
@@ -141,6 +147,15 @@ class _Listing:
         for kind in (COMPOSITES, MASKS):
             self.tree.keep_only(kind, {COLLECTION, *self.groups[kind]})
         self.tree.keep_only(MODELS, {COLLECTION, *(f"{name}.json" for name in self.models)})
+
+    def _is_placed(self, what: GridYear | YearPair, record: Record) -> bool:
+        """Whether a record is enough for an item; if not, that is told."""
+        try:
+            check_place(what, record)
+        except StorageError as error:
+            self.failures.append(str(error))
+            return False
+        return True
 
     def _close_group(self, kind: str, group: str, title: str, names: Sequence[str], extent: Extent) -> None:
         """Write the catalog of a year or two, and remove the items that it does not list."""
@@ -215,7 +230,7 @@ def _composite(data_dir: Path, grid_year: GridYear, record: Record) -> dict[str,
 
 def _parent(grid_year: GridYear, images: Mapping[int, Mapping[int, Record]]) -> Parent:
     record = images[grid_year.year].get(grid_year.grid_id)
-    if record is None:
+    if record is None or any(record.get(name) is None for name in PLACE):
         return Parent(grid_year.year, None, None)
     name = composite_id(grid_year.grid_id, grid_year.year)
     return Parent(grid_year.year, f"../../{COMPOSITES}/{grid_year.year}/{name}.json", record.get("months"))

@@ -21,7 +21,7 @@ from eo_tasks.products.polygons import ChangePolygon, change_polygons
 from eo_tasks.steps.pipeline import Pipeline
 from eo_tasks.steps.products.made import Made, Selection
 from eo_tasks.steps.products.places import FOLDER_POLYGONS
-from eo_tasks.steps.products.stored import mask_records, stored_ids
+from eo_tasks.steps.products.stored import check_place, mask_records, stored_ids
 from eo_tasks.steps.scratch import FETCH_PREFIX
 from eo_tasks.storage import Record, fingerprint_of
 
@@ -63,6 +63,7 @@ def export_polygons(pipeline: Pipeline, selection: Selection | None = None, foll
         with PolygonWriter(aside, epsg, _description(min_ha), about) as writer:
             for pair, record in _masks(pipeline, selection):
                 try:
+                    check_place(pair, record)
                     polygons = _polygons(pipeline, pair, Path(scratch))
                 except PermanentError as error:
                     failures.append(str(error))
@@ -88,6 +89,8 @@ def _look_through(pipeline: Pipeline, selection: Selection) -> tuple[str, int | 
     digest = hashlib.sha256(json.dumps([__version__, pipeline.settings.min_change_ha]).encode())
     epsg, number = None, 0
     for pair, record in _masks(pipeline, selection):
+        if record.get("epsg") is None:
+            continue
         if epsg not in (None, record["epsg"]):
             raise StorageError(
                 f"{pair}: the mask lies in EPSG:{record['epsg']}, others in EPSG:{epsg}. They are of two grids: "

@@ -29,7 +29,7 @@ from eo_tasks.steps.products.catalog import check_files
 from eo_tasks.steps.products.made import Made
 from eo_tasks.steps.products.places import FOLDER_POLYGONS, FOLDER_QGIS
 from eo_tasks.steps.products.polygons import ALL
-from eo_tasks.steps.products.stored import image_records, mask_records, stored_ids
+from eo_tasks.steps.products.stored import PLACE, image_records, mask_records, stored_ids
 from eo_tasks.storage import LocalStore, Record
 from eo_tasks.storage.layout import image_path, mask_path
 
@@ -89,7 +89,7 @@ class _Shelf:
         for before in years:
             masks: dict[int, list[tuple[Record, MaskFiles]]] = defaultdict(list)
             for pair, record in mask_records(store, before, grid_ids):
-                kept = {name: record[name] for name in ("epsg", "resolution_m", "bounds")}
+                kept = {name: record.get(name) for name in PLACE}  # the rest is not needed, and there may be many
                 masks[pair.after].append((kept, MaskFiles.beside(mask_path(self.data_dir, pair))))
             for after, found in sorted(masks.items()):
                 years_of = f"{before}_{after}"
@@ -103,6 +103,9 @@ class _Shelf:
         """Add a mosaic of rasters like the first one of the folder."""
         kind, sources = None, []
         for record, file in rasters:
+            if any(record.get(name) is None for name in PLACE):
+                self.left_out += 1
+                continue
             kind_here = (int(record["epsg"]), float(record["resolution_m"]), bands or _bands(record))
             kind = kind or kind_here
             if kind_here != kind or (self.mosaics and kind[0] != self.epsg):

@@ -2,10 +2,24 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from eo_tasks.grid import YearPair
+from eo_tasks.errors import StorageError
+from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.storage import Record, Store
 
 PART_CELLS = 500
+PLACE = ("epsg", "bounds", "width", "height", "resolution_m")
+
+
+def check_place(what: GridYear | YearPair, record: Record) -> None:
+    """Check that a record tells where its pixels lie.
+
+    Raises:
+        StorageError: It does not: it was not written by this project.
+    """
+    if missing := [name for name in PLACE if record.get(name) is None]:
+        raise StorageError(
+            f"{what}: the record does not tell {', '.join(missing)}. Make it again: eo-tasks enqueue --no-resume."
+        )
 
 
 def stored_ids(store: Store, years: Collection[int], among: Collection[int] | None = None) -> list[int]:
