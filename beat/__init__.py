@@ -5,5 +5,8 @@
 
 from beat import schedule
 from eo_tasks.celery import app
+from workers.logs import keep_logs
 
 __all__ = ["app", "schedule"]
+
+keep_logs()

@@ -10,12 +10,14 @@ from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
+from workers.logs import keep_logs
 from workers.resources import GDAL, gdal_cache_mb, recycle
 
 settings = current_settings()
 app.conf.update(worker_pool="prefork", worker_concurrency=settings.max_workers)
 recycle(app, settings, settings.max_workers)
 watch(app)
+keep_logs()
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.
 app.conf.task_queues = [queue(STORES), queue(DOWNLOADS)]
 app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue_order_strategy": "priority"}

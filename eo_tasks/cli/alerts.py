@@ -51,6 +51,8 @@ def test() -> None:
     """Send a test alert by every channel that is set, and say which took it.
 
     Ends with 1 if none is set, or one does not take it.
+
+    Example: eo-tasks alerts test
     """
     channels = open_channels(load_settings())
     if not channels:

@@ -21,7 +21,9 @@ from eo_tasks.cli.evaluate import evaluate
 from eo_tasks.cli.exit_codes import EXPLAINED, INTERRUPTED
 from eo_tasks.cli.failures import errors, retry
 from eo_tasks.cli.grid import grid
+from eo_tasks.cli.logs import logs
 from eo_tasks.cli.openeo import login, openeo
+from eo_tasks.cli.products import products
 from eo_tasks.cli.report import report
 from eo_tasks.cli.run import run, sample
 from eo_tasks.cli.runs import cancel, pause, resume, runs, stop
@@ -35,7 +37,7 @@ SECTIONS = {
     "On this machine": ("run", "sample", "grid"),
     "A running system": (
         *("plan", "enqueue", "status", "runs", "pause", "resume", "stop", "cancel"),
-        *("errors", "retry", "logs", "alerts", "report", "doctor"),
+        *("errors", "retry", "logs", "alerts", "report", "products", "doctor"),
     ),
     "One stage alone": ("download", "store", "btc", "evaluate"),
     "Settings, accounts and archives": ("config", "login", "openeo", "db", "sync", "export", "import"),
@@ -111,7 +113,7 @@ def config(as_json: bool) -> None:
 
 for command in (
     *(run, sample, grid),
-    *(plan, enqueue, status, runs, pause, resume, stop, cancel, errors, retry, alerts, report, doctor),
+    *(plan, enqueue, status, runs, pause, resume, stop, cancel, errors, retry, logs, alerts, report, products, doctor),
     *(download, store, btc, evaluate),
     *(login, openeo, db, sync, export, import_),
 ):

@@ -14,7 +14,7 @@ from eo_tasks.dashboard import live
 from eo_tasks.dashboard.access import Access
 from eo_tasks.dashboard.headers import Guard
 from eo_tasks.dashboard.live import Live
-from eo_tasks.dashboard.routes import cells, control, numbers, reports, session
+from eo_tasks.dashboard.routes import cells, control, logs, numbers, reports, session
 from eo_tasks.dashboard.troubles import answer_errors
 from eo_tasks.dashboard.views import Views
 
@@ -36,7 +36,7 @@ def make_app(views: Views, access: Access) -> FastAPI:
     )  # fmt: skip
     app.state.views, app.state.access = views, access
     api = APIRouter(prefix=API)
-    for routes in (session, numbers, cells, control, reports, live):
+    for routes in (session, numbers, cells, control, reports, logs, live):
         api.include_router(routes.router)
     app.include_router(api)
     app.include_router(reports.metrics_router)

@@ -6,6 +6,7 @@ from eo_tasks.dashboard.access import Access, is_loopback
 from eo_tasks.dashboard.app import make_app
 from eo_tasks.dashboard.views import Views
 from eo_tasks.errors import SettingsError
+from eo_tasks.logs import write_to_files
 from eo_tasks.settings import Settings, current_settings
 from eo_tasks.tasks.context import known, pipeline, state_redis
 
@@ -21,12 +22,14 @@ def serve() -> None:
     """
     settings = current_settings()
     check_reach(settings)
+    write_to_files(settings, "dashboard")
+    print(f"Dashboard: http://{settings.monitoring_host}:{settings.monitoring_port}", flush=True)
     app = make_app(Views(known(), pipeline()), Access(state_redis(), settings))
     uvicorn.run(
         app,
         host=settings.monitoring_host,
         port=settings.monitoring_port,
-        log_level=settings.log_level.lower(),
+        log_config=None,
         access_log=False,
         server_header=False,
         backlog=BACKLOG,

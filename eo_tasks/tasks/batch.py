@@ -14,7 +14,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
-from eo_tasks import steps
+from eo_tasks import logs, steps
 from eo_tasks.celery import BTC
 from eo_tasks.errors import DeviceError, PermanentError, TransientError
 from eo_tasks.grid import YearPair
@@ -26,7 +26,7 @@ from eo_tasks.steps import Outcome
 from eo_tasks.tasks.context import broker_redis, heartbeat, pipeline, runs
 from eo_tasks.tasks.context import ledger as shared_ledger
 from eo_tasks.tasks.send import dispatch
-from eo_tasks.tasks.shell import answer, clock, failed, new_owner
+from eo_tasks.tasks.shell import answer, clock, failed, new_owner, tell_begin, tell_end
 from eo_tasks.units import Stage, Unit
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,9 @@ def infer_batch(task: Task, pair: YearPair) -> dict[str, Any]:
     if lease is None:
         return result_of_another_delivery(ledger, pair.btc)
     batch = Batch(ledger, heartbeat(), lease, worker)
+    tell_begin(lease)
     try:
-        with closing(steps.infer_all(pipeline(), batch.groups())) as outcomes:
+        with logs.about(None, pair.btc.id), closing(steps.infer_all(pipeline(), batch.groups())) as outcomes:
             for done, outcome in outcomes:
                 batch.settle(done.btc, outcome)
     except (SystemExit, KeyboardInterrupt):  # told to stop: no unit's fault
@@ -112,14 +113,9 @@ class Batch:
     def settle(self, unit: Unit, outcome: Outcome | Exception) -> None:
         """Write down how a unit ended."""
         lease = self._held.pop(unit)
-        ended: dict[str, Any] | Exception
         try:
-            if isinstance(outcome, Exception):
-                ended = failed(self._ledger, lease, outcome)
-            else:
-                closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
-                clock(lease, outcome, closed)
-                ended = Ignore() if closed is None else answer(unit, outcome)
+            with logs.about(unit):
+                ended = self._ended(lease, outcome)
         finally:  # where Redis does not answer the lease must end, or nobody ever takes the unit over
             self._heartbeat.drop(lease)
         if lease is self._own:
@@ -129,6 +125,7 @@ class Batch:
         """Give back what is not done, unblamed."""
         for lease in self._held.values():
             self._ledger.release(lease)
+            tell_end(lease, "released")
 
     def drop(self) -> None:
         """Renew no lease any more."""
@@ -146,6 +143,14 @@ class Batch:
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
+
+    def _ended(self, lease: Lease, outcome: Outcome | Exception) -> dict[str, Any] | Exception:
+        if isinstance(outcome, Exception):
+            return failed(self._ledger, lease, outcome)
+        closed = self._ledger.finish(lease, is_skipped=outcome.is_skipped)
+        clock(lease, outcome, closed)
+        tell_end(lease, "lost" if closed is None else closed.state)
+        return Ignore() if closed is None else answer(lease.unit, outcome)
 
     def _next_group(self, waiting: "_Waiting") -> list[YearPair]:
         """Claim the next pair that waits, and others of its cell."""
@@ -169,6 +174,7 @@ class Batch:
             lease = self._heartbeat.take(partial(self._ledger.claim, pair.btc, self._own.owner, self._worker))
             if lease is not None:
                 self._held[pair.btc] = lease
+                tell_begin(lease)
                 claimed.append(pair)
         return claimed
 
