@@ -21,6 +21,7 @@ TOLD: dict[int | str, dict[str, Any]] = {
         },
     }
     for code, text in {
+        400: "The request cannot be read.",
         401: "Nobody is logged in.",
         403: "The request comes from another site, or its session's second secret is wrong.",
         404: "There is no such thing.",
@@ -35,7 +36,7 @@ TOLD: dict[int | str, dict[str, Any]] = {
 
 def told(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Answers beside the good one."""
-    return {code: TOLD[code] for code in (*codes, 413, 421, 503)}
+    return {code: TOLD[code] for code in (*codes, 400, 413, 421, 503)}
 
 
 def views_of(connection: HTTPConnection) -> Views:
