@@ -115,9 +115,8 @@ def _made_by(record: Mapping[str, Any]) -> dict[str, str | None]:
 
 def _recipe(record: Mapping[str, Any]) -> dict[str, Any]:
     recipe = record.get("recipe") or {}
-    return {"threshold": record.get("threshold")} | {
-        name: recipe[name] for name in (*SETTINGS, "stretch") if name in recipe
-    }
+    told = {name: recipe[name] for name in (*SETTINGS, "stretch") if name in recipe}
+    return told | ({} if record.get("threshold") is None else {"threshold": record["threshold"]})
 
 
 def _name(record: Mapping[str, Any]) -> str:

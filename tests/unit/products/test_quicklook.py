@@ -1,10 +1,21 @@
 """Pictures for people."""
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
 
-from eo_tasks.products.quicklook import CHANGE_COLOUR, GAP_COLOUR, UNSEEN_COLOUR, outlined, sheet, write_picture
+from eo_tasks.products.quicklook import (
+    CHANGE_COLOUR,
+    GAP_COLOUR,
+    UNSEEN_COLOUR,
+    made_of,
+    outlined,
+    sheet,
+    smaller,
+    smaller_classes,
+    write_picture,
+)
 
 
 def test_change_is_outlined_and_its_inside_left_as_it_is():
@@ -46,5 +57,41 @@ def test_pictures_stand_in_rows_with_gaps_between():
 def test_picture_reads_back_as_it_was_drawn(tmp_path):
     picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
     write_picture(tmp_path / "picture.png", picture)
+    with rasterio.open(tmp_path / "picture.png") as source:
+        assert np.array_equal(source.read().transpose(1, 2, 0), picture)
+
+
+def test_a_smaller_picture_has_the_means_of_blocks_and_loses_what_is_left_over():
+    picture = np.zeros((5, 4, 3), np.uint8)
+    picture[:2, :2] = [[[0], [10]], [[20], [31]]]
+    made = smaller(picture, 3)  # blocks of two
+    assert made.shape == (2, 2, 3)
+    assert made[0, 0].tolist() == [15, 15, 15]
+
+
+def test_a_picture_that_is_small_enough_stays():
+    picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    assert np.array_equal(smaller(picture, 5), picture)
+    assert smaller(np.zeros((1, 9, 3), np.uint8), 3).shape == (1, 9, 3)  # no block is higher than the picture
+
+
+def test_a_block_is_changed_where_one_pixel_is_else_unseen_where_one_is_not_seen():
+    classes = np.array([[0, 0, 255, 0, 255, 1], [0, 0, 0, 0, 0, 0]], np.uint8)
+    assert smaller_classes(classes, 3).tolist() == [[0, 255, 1]]
+
+
+def test_a_picture_tells_what_it_was_made_of_and_others_do_not(tmp_path):
+    picture = np.zeros((2, 2, 3), np.uint8)
+    write_picture(tmp_path / "a.png", picture, made_of="0123abc")
+    write_picture(tmp_path / "b.png", picture)
+    (tmp_path / "c.png").write_bytes(b"short")
+    assert [made_of(tmp_path / f"{name}.png") for name in "abcd"] == ["0123abc", None, None, None]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_picture_that_tells_what_it_was_made_of_is_a_whole_png(tmp_path):
+    picture = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
+    write_picture(tmp_path / "picture.png", picture, made_of="0123abc")
+    assert np.array_equal(cv2.imread(str(tmp_path / "picture.png"))[:, :, ::-1], picture)
     with rasterio.open(tmp_path / "picture.png") as source:
         assert np.array_equal(source.read().transpose(1, 2, 0), picture)
