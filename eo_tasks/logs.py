@@ -189,10 +189,8 @@ class JsonLines(logging.Handler):
                 if self._path.stat().st_ino == os.fstat(file).st_ino:
                     self._path.rename(self._path.with_name(f"{self._stem}.{time.time_ns()}{SUFFIX}"))
                     self._forget_old()
-        except (
-            BlockingIOError
-        ):  # another one is at it, and may be frozen: a file that is a little too long does no harm
-            pass
+        except BlockingIOError:
+            pass  # another one is at it, and may be frozen: a file that is a little too long does no harm
         finally:
             os.close(lock)
 
@@ -200,7 +198,7 @@ class JsonLines(logging.Handler):
         """Delete this program's oldest files, and those of its kind on hosts that are no more."""
         before = re.compile(rf"{re.escape(self._stem)}\.\d{{19}}{re.escape(SUFFIX)}")
         own = sorted(path for path in self._folder.iterdir() if before.fullmatch(path.name))
-        for path in own[: len(own) - (PARTS - 1)]:
+        for path in own[: max(len(own) - (PARTS - 1), 0)]:
             path.unlink(missing_ok=True)
         oldest = time.time() - KEPT_DAYS * 24 * 3600
         for path in self._folder.glob(f"{self._stem.partition('@')[0]}@*{SUFFIX}"):

@@ -131,6 +131,7 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     expect(page.get_by_role("heading", level=1)).to_contain_text("463")
 
     page.get_by_role("link", name="Matrix").click()
+    expect(matrix).to_have_attribute("data-cells", "3")
     matrix.focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")

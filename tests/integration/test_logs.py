@@ -120,7 +120,7 @@ def numbers(lines: list[Line]) -> Counter[tuple[str, int]]:
 
 def test_no_line_is_lost_while_several_processes_write_and_rename_a_file(tmp_path: Path) -> None:
     tail, followed = Tail(tmp_path), list[Line]()
-    writers = write(tmp_path, keep_bytes=5 * WRITERS * LINES * 200 // 12)  # three files or so, of the five there may be
+    writers = write(tmp_path, keep_bytes=WRITERS * LINES * 230)  # four files or so, of the five there may be
     while any(writer.poll() is None for writer in writers):
         followed += tail.new()
     followed += tail.new() + tail.new()
