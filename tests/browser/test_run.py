@@ -138,9 +138,8 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     expect(page.get_by_role("heading", level=1)).to_contain_text("464")
     pictures = page.locator(".pictures img")
     expect(pictures).to_have_count(4)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.pictures img:not([hidden])')].every((one) => one.complete && one.naturalWidth)"
-    )
+    for image in pictures.all()[:3]:
+        expect(image).to_have_js_property("naturalWidth", 250)
     over = page.locator(".pictures .over")
     before = over.evaluate("(image) => image.style.clipPath")
     swipe = page.get_by_label("Swipe between the years")
@@ -148,7 +147,7 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     page.keyboard.press("ArrowRight")
     assert over.evaluate("(image) => image.style.clipPath") != before
     page.get_by_label("probability").check()
-    page.wait_for_function("document.querySelectorAll('.pictures .overlay')[1].naturalWidth > 0")
+    expect(page.locator(".pictures .overlay").nth(1)).to_have_js_property("naturalWidth", 250)
     expect(page.locator(".reading")).to_contain_text("ha changed")
     expect(page.get_by_role("table", name="Units of this cell")).to_contain_text("btc_464_2022_2023")
     expect(page.get_by_role("table", name="Composites")).to_contain_text("scenes")
