@@ -12,24 +12,30 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import SecretStr
 
 from eo_tasks.errors import PermanentError
 from eo_tasks.settings import Settings
 from eo_tasks.units import Unit
-from eo_tasks.urls import redacted
+from eo_tasks.urls import MASK, redacted
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FOLDER, SUFFIX = "logs", ".jsonl"
 PARTS = 5  # files of one program: the one that is written and four before it
 MB = 1_000_000
 KEPT_DAYS = 30  # a program of this kind on a host that writes no more, such as a container of long ago
 AGAIN_S = 10.0  # a folder that could not be written is tried again after this
+SHORTEST_SECRET = 6  # characters; what is shorter may be a part of any word
 MOST_EVENT, MOST_EXCEPTION, MOST_FIELD = 8_000, 32_000, 2_000  # characters
 
 _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
@@ -59,18 +65,31 @@ def about(unit: Unit | None, task_id: str | None = None) -> Iterator[None]:
         _bound.reset(token)
 
 
+def carried(work: Callable[P, R]) -> Callable[P, R]:
+    """Have a function that other threads run log as the block does in which this is called."""
+    bound = _bound.get()
+
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        token = _bound.set(bound)
+        try:
+            return work(*args, **options)
+        finally:
+            _bound.reset(token)
+
+    return run
+
+
 def folder_of(data_dir: Path) -> Path:
     """Where the files are."""
     return data_dir / FOLDER
 
 
-def write_to_files(settings: Settings, program: str, *loggers: str) -> None:
+def write_to_files(settings: Settings, program: str) -> None:
     """Have this process write what it logs to the program's file, beside what it shows.
 
     Args:
         settings: Where to, and how much is kept.
         program: Such as ``cpu@host``; the host is added if it is missing.
-        loggers: Those that do not pass their lines on to the root.
     """
     name = program if "@" in program else f"{program}@{socket.gethostname()}"
     root = logging.getLogger()
@@ -79,9 +98,9 @@ def write_to_files(settings: Settings, program: str, *loggers: str) -> None:
         root.setLevel(settings.log_level)
     if any(isinstance(handler, JsonLines) for handler in root.handlers):
         return
-    handler = JsonLines(folder_of(settings.data_dir), name, int(settings.log_keep_mb * MB))
-    for logger in (root, *map(logging.getLogger, loggers)):
-        logger.addHandler(handler)
+    secrets = (getattr(settings, field) for field in type(settings).model_fields)
+    hidden = [secret.get_secret_value() for secret in secrets if isinstance(secret, SecretStr)]
+    root.addHandler(JsonLines(folder_of(settings.data_dir), name, int(settings.log_keep_mb * MB), hidden))
 
 
 class JsonLines(logging.Handler):
@@ -91,15 +110,17 @@ class JsonLines(logging.Handler):
         folder: Where; made when it is not there.
         program: Names the file.
         keep_bytes: Of all files of the program together.
+        secrets: What is never written, whoever logs it.
     """
 
-    def __init__(self, folder: Path, program: str, keep_bytes: int) -> None:
+    def __init__(self, folder: Path, program: str, keep_bytes: int, secrets: Collection[str] = ()) -> None:
         super().__init__()
         self._folder = folder
         self._program = program
         self._stem = re.sub(r"[^\w@.+-]|^\.", "_", program)
         self._path = folder / f"{self._stem}{SUFFIX}"
         self._part_bytes = keep_bytes // PARTS
+        self._secrets = sorted((one for one in secrets if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
         self._host = socket.gethostname()
         self._file: int | None = None
         self._is_torn = self._is_troubled = False
@@ -142,7 +163,7 @@ class JsonLines(logging.Handler):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "event": _shown(record.getMessage(), MOST_EVENT),
+            "event": self._shown(record.getMessage(), MOST_EVENT),
         }
         if unit is not None:
             line |= {"unit": unit.id, "stage": str(unit.stage), "grid_id": unit.grid_id}
@@ -150,13 +171,37 @@ class JsonLines(logging.Handler):
         if task_id is not None:
             line["task_id"] = task_id
         line |= {"worker": self._program, "host": self._host, "pid": record.process}
-        if fields := {name: _field(value) for name, value in vars(record).items() if _is_field(name)}:
+        if fields := {name: self._field(value) for name, value in vars(record).items() if _is_field(name, value)}:
             line["fields"] = fields
         if record.exc_info and record.exc_info[0] is not None:
             text = logging.Formatter().formatException(record.exc_info)
-            line["exception"] = _shown(text, MOST_EXCEPTION, from_end=True)
-        written = json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str)
-        return written.encode("utf-8", "backslashreplace") + b"\n"
+            line["exception"] = self._shown(text, MOST_EXCEPTION, from_end=True)
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+    def _field(self, value: Any) -> Any:
+        """A value of ``extra`` as JSON has it."""
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float):
+            return float(value) if abs(value) < float("inf") else str(value)
+        if isinstance(value, dict):
+            shown: Any = {self._shown(str(name), MOST_FIELD): self._field(one) for name, one in value.items()}
+        elif isinstance(value, list | tuple | set | frozenset):
+            shown = [self._field(one) for one in value]
+        else:
+            return self._shown(str(value), MOST_FIELD)
+        text = json.dumps(shown, ensure_ascii=False)
+        return shown if len(text) <= MOST_FIELD else self._shown(text, MOST_FIELD)
+
+    def _shown(self, text: str, most: int, *, from_end: bool = False) -> str:
+        """A text without passwords, in UTF-8, and not without end."""
+        shown = _URL.sub(lambda url: redacted(url[0]), text)
+        for secret in self._secrets:
+            shown = shown.replace(secret, MASK)
+        shown = shown.encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
+        if len(shown) <= most:
+            return shown
+        return f"… {shown[-most:]}" if from_end else f"{shown[:most]} …"
 
     def _append(self, line: bytes) -> None:
         file, size = self._opened()
@@ -182,15 +227,26 @@ class JsonLines(logging.Handler):
 
     def _rotate(self, file: int) -> None:
         """Rename the file, unless another process does or did."""
+        with self._alone() as is_alone, suppress(FileNotFoundError):
+            if is_alone and self._path.stat().st_ino == os.fstat(file).st_ino:
+                self._path.rename(self._path.with_name(f"{self._stem}.{time.time_ns()}{SUFFIX}"))
+                self._forget_old()
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process renames; nobody is waited for, since who is at it may be frozen."""
         lock = os.open(self._folder / f".{self._stem}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if self._path.stat().st_ino == os.fstat(file).st_ino:
-                    self._path.rename(self._path.with_name(f"{self._stem}.{time.time_ns()}{SUFFIX}"))
-                    self._forget_old()
-        except BlockingIOError:
-            pass  # another one is at it, and may be frozen: a file that is a little too long does no harm
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError:  # no locks on this file system; who renames too early makes a short file
+                yield True
+                return
+            yield True
+            fcntl.flock(lock, fcntl.LOCK_UN)  # also for a process that was forked in between, which has it too
         finally:
             os.close(lock)
 
@@ -220,40 +276,20 @@ def _subject(record: logging.LogRecord) -> tuple[Unit | None, str | None]:
     if isinstance(of_celery, dict) and isinstance(of_celery.get("id"), str):
         task_id = of_celery["id"]
         said = said or task_id
+    return _unit(said) or bound.unit, task_id
+
+
+def _unit(said: object) -> Unit | None:
     if isinstance(said, Unit):
-        return said, task_id
+        return said
     if isinstance(said, str):
         with suppress(PermanentError):
-            return Unit.parse(said), task_id
-    return bound.unit, task_id
+            return Unit.parse(said)
+    return None
 
 
-def _is_field(name: str) -> bool:
-    return name not in _STANDARD and name not in _OF_CELERY and name != "unit"
-
-
-def _field(value: Any) -> Any:
-    """A value of ``extra`` as JSON has it."""
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else str(value)
-    if isinstance(value, dict):
-        shown: Any = {str(name): _field(one) for name, one in value.items()}
-    elif isinstance(value, list | tuple | set | frozenset):
-        shown = [_field(one) for one in value]
-    else:
-        return _shown(str(value), MOST_FIELD)
-    text = json.dumps(shown, ensure_ascii=False)
-    return shown if len(text) <= MOST_FIELD else _shown(text, MOST_FIELD)
-
-
-def _shown(text: str, most: int, *, from_end: bool = False) -> str:
-    """A text without passwords, and not without end."""
-    shown = _URL.sub(lambda url: redacted(url[0]), text)
-    if len(shown) <= most:
-        return shown
-    return f"… {shown[-most:]}" if from_end else f"{shown[:most]} …"
+def _is_field(name: str, value: Any) -> bool:
+    return name not in _STANDARD and name not in _OF_CELERY and (name != "unit" or _unit(value) is None)
 
 
 def _say(text: str) -> None:
