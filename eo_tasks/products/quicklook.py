@@ -16,6 +16,7 @@ from eo_tasks.files import written_aside
 from eo_tasks.raster import Rgb
 
 GAP_PX = 4
+ZLEVEL = 4  # as small as by GDAL's 6, in half the time
 GAP_COLOUR = 255
 CHANGE_COLOUR = (255, 32, 64)
 UNSEEN_COLOUR = (128, 128, 128)
@@ -69,7 +70,7 @@ def write_picture(path: Path, picture: Rgb, made_of: str = "") -> None:
     height, width, _ = picture.shape
     with written_aside(path) as aside, rasterio.MemoryFile() as memory, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8") as sink:
+        with memory.open(driver="PNG", width=width, height=height, count=3, dtype="uint8", zlevel=ZLEVEL) as sink:
             sink.write(picture.transpose(2, 0, 1))
         png = bytes(memory.getbuffer())
         aside.write_bytes(png[:_AFTER_HEADER] + _text_chunk(made_of) + png[_AFTER_HEADER:] if made_of else png)
