@@ -29,6 +29,7 @@ TAIL_BYTES = 1 << 20  # of one file that one look at what is new reads at most
 
 _HEAD = b'{"at":"'
 _AT = slice(len(_HEAD), len(_HEAD) + len("2026-01-01T00:00:00.000Z"))
+_KINDS = {"unit": str, "stage": str, "grid_id": int, "year": int, "worker": str, "exception": str, "fields": dict}
 _SLACK = 5_000  # ms by which lines of several processes may be out of order
 
 
@@ -95,6 +96,13 @@ class _Place(NamedTuple):
     offset: int
 
 
+class _Known(NamedTuple):
+    """A file, whatever its name is by now: another one may get the inode of one that was deleted."""
+
+    inode: int
+    first: bytes
+
+
 def read_lines(folder: Path, wanted: Filter, most: int, before: str | None = None) -> Page:
     """Read the newest lines that fit.
 
@@ -125,29 +133,27 @@ class Tail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read: dict[int, int] = {}
-        self._missed: set[int] = set()
+        self._read: dict[_Known, int] = {}
+        self._missed: set[_Known] = set()
         for file in _opened(folder):
             with file:
-                self._read[_inode(file)] = _whole_end(file)
+                self._read[_known(file)] = _whole_end(file)
 
     def new(self, wanted: Filter | None = None) -> list[Line]:
         """Lines that were added since this was asked last, the oldest first; very many are taken in several looks."""
         takes, found = _Taker(wanted or Filter()), list[tuple[bytes, Line]]()
-        still: dict[int, int] = {}
+        still: dict[_Known, int] = {}
         for file in _opened(self._folder):
             with file:
-                inode = _inode(file)
-                start = self._read.get(inode, 0)
-                if start > _size(file):  # another file, with the number of one that is gone
-                    start = 0
+                known = _known(file)
+                start = self._read.get(known, 0)
                 file.seek(start)
                 text = file.read(TAIL_BYTES)
             whole = text[: text.rfind(b"\n") + 1]
-            still[inode] = start + (len(whole) or (len(text) if len(text) == TAIL_BYTES else 0))
+            still[known] = start + (len(whole) or (len(text) if len(text) == TAIL_BYTES else 0))
             found += [(raw[_AT], line) for raw in whole.splitlines() if (line := takes(raw)) is not None]
         missed = self._read.keys() - still.keys()  # being renamed just now, or gone: the next look tells
-        self._read = still | {inode: self._read[inode] for inode in missed - self._missed}
+        self._read = still | {known: self._read[known] for known in missed - self._missed}
         self._missed = missed
         return [line for _, line in sorted(found, key=lambda one: one[0])]
 
@@ -186,7 +192,9 @@ class _Taker:
 def _parsed(raw: bytes) -> Line | None:
     """A line, or ``None`` if it is broken."""
     try:
-        record = json.loads(raw)
+        record = json.loads(raw, parse_constant=str)
+        if any(not isinstance(record.get(name), kind | None) for name, kind in _KINDS.items()):
+            return None
         return Line(
             at=str(record["at"]),
             level=str(record["level"]),
@@ -198,7 +206,7 @@ def _parsed(raw: bytes) -> Line | None:
             year=record.get("year"),
             worker=record.get("worker"),
             exception=record.get("exception"),
-            fields=dict(record.get("fields") or {}),
+            fields=record.get("fields") or {},
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -219,20 +227,32 @@ def _text(line: Line) -> str:
 
 
 def _opened(folder: Path) -> Iterator[BinaryIO]:
-    """The log files; no link is followed, and no other kind of file is waited for."""
-    seen = set()
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for path in sorted(folder.iterdir()):
-            if path.suffix != SUFFIX or path.name.startswith("."):
+    """The log files; no link is followed, and no other kind of file is waited for.
+
+    There are two looks: what is renamed during the first has its new name at the second.
+    """
+    seen = set[int]()
+    for _ in range(2):
+        for entry in _entries(folder):
+            if entry.inode() in seen:
                 continue
             with suppress(OSError):  # it was deleted in the meantime, or is not for us
-                number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                number = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 facts = os.fstat(number)
                 if stat.S_ISREG(facts.st_mode) and facts.st_ino not in seen:
                     seen.add(facts.st_ino)
                     yield os.fdopen(number, "rb", buffering=0)
                 else:
                     os.close(number)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            logs = [entry for entry in entries if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(logs, key=lambda entry: entry.name)
 
 
 def _backwards(file: BinaryIO, end: _Place | None) -> Iterator[tuple[_Place, bytes]]:
@@ -294,6 +314,11 @@ def _whole_end(file: BinaryIO) -> int:
     """Where the last whole line ends."""
     last = next(_lines_before(file, _size(file)), None)
     return 0 if last is None else last[0] + len(last[1]) + 1
+
+
+def _known(file: BinaryIO) -> _Known:
+    file.seek(0)
+    return _Known(_inode(file), file.read(_AT.stop))
 
 
 def _inode(file: BinaryIO) -> int:

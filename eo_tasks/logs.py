@@ -237,17 +237,10 @@ class JsonLines(logging.Handler):
         """Whether no other process renames; nobody is waited for, since who is at it may be frozen."""
         lock = os.open(self._folder / f".{self._stem}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            except OSError:  # no locks on this file system; who renames too early makes a short file
-                yield True
-                return
-            yield True
-            fcntl.flock(lock, fcntl.LOCK_UN)  # also for a process that was forked in between, which has it too
+            yield _took(lock)
         finally:
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_UN)  # also for a process that was forked in between, which has it too
             os.close(lock)
 
     def _forget_old(self) -> None:
@@ -290,6 +283,16 @@ def _unit(said: object) -> Unit | None:
 
 def _is_field(name: str, value: Any) -> bool:
     return name not in _STANDARD and name not in _OF_CELERY and (name != "unit" or _unit(value) is None)
+
+
+def _took(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: who renames a file that is new already makes a short one
+        return True
+    return True
 
 
 def _say(text: str) -> None:
