@@ -19,7 +19,6 @@ pytestmark = pytest.mark.integration
 
 CELLS, YEARS = 3, (2021, 2022)
 EXAMPLES = 10  # of each operation, beside the ones at the edges of what is described
-MOST_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +73,5 @@ def found(board: Dashboard, token: str | None) -> list[str]:
                 for check in checks
                 if check.failure_info is not None
             ]
-    print(asked, *wrong, sep="\n#### ")
     assert asked > 100
     return wrong
