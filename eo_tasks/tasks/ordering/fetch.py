@@ -13,6 +13,7 @@ from typing import Any
 from celery import Task
 from celery.exceptions import Ignore
 
+from eo_tasks import logs
 from eo_tasks.celery import app
 from eo_tasks.errors import (
     AccountError,
@@ -31,7 +32,7 @@ from eo_tasks.sources import CompositeRequest
 from eo_tasks.sources.openeo.backend import Backend
 from eo_tasks.sources.openeo.job import number
 from eo_tasks.sources.openeo.result import Result, open_result
-from eo_tasks.state.entry import Followers, Lease
+from eo_tasks.state.entry import Followers, Lease, State
 from eo_tasks.state.order import Order, OrderState
 from eo_tasks.steps.images import stage
 from eo_tasks.steps.requests import block_request
@@ -40,7 +41,7 @@ from eo_tasks.tasks.context import accounts, heartbeat, ledger, orders, pipeline
 from eo_tasks.tasks.ordering import ends
 from eo_tasks.tasks.ordering.budget import SYNCHRONOUS_CREDITS
 from eo_tasks.tasks.send import publish
-from eo_tasks.tasks.shell import clock, describe, explained, failed, new_owner
+from eo_tasks.tasks.shell import clock, describe, explained, failed, new_owner, tell_begin, tell_end
 from eo_tasks.units import Unit
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ def _fetch(order: Order, owner: str, worker: str) -> dict[str, Any]:
             for unit in orders().open_units(order):
                 if (lease := heartbeat().take(partial(ledger().begin, unit, owner, worker, order.id))) is not None:
                     try:
-                        done[_cut(order, lease, request, result)] += 1
+                        with logs.about(unit):
+                            tell_begin(lease)
+                            done[_cut(order, lease, request, result)] += 1
                     finally:
                         heartbeat().drop(lease)
     except LeaseLostError:
@@ -155,13 +158,16 @@ def _cut(order: Order, lease: Lease, request: CompositeRequest, result: Result) 
             outcome = stage(pipeline(), cell, request, composite, Path(scratch))
     except (SystemExit, KeyboardInterrupt):  # told to stop: not the cell's fault
         ledger().release(lease)
+        tell_end(lease, "released")
         raise
     except EmptyCompositeError as error:
         return _empty(order, lease, error)
-    except LeaseLostError:
+    except LeaseLostError as error:
+        tell_end(lease, "lost", error)
         return "lost"
-    except SourceUnavailableError:
+    except SourceUnavailableError as error:
         ledger().put_off(lease, "", 0)  # the file is broken, not the cell
+        tell_end(lease, "put off", error)
         raise
     except Exception as error:
         failed(ledger(), lease, error)
@@ -170,6 +176,7 @@ def _cut(order: Order, lease: Lease, request: CompositeRequest, result: Result) 
     grid_year = GridYear(unit.grid_id, order.year)
     closed = ledger().finish(lease, is_skipped=outcome.is_skipped, followers=Followers(then=grid_year.store))
     clock(lease, outcome, closed)
+    tell_end(lease, "lost" if closed is None else closed.state)
     if closed is not None:
         publish([grid_year.store])
         accounts().set_tried(unit.id, 0)
@@ -180,8 +187,10 @@ def _empty(order: Order, lease: Lease, error: EmptyCompositeError) -> str:
     unit: Unit = lease.unit
     if (wider := ends.widened(order, [unit.grid_id], error)) is not None:
         orders().reorder(lease, wider)
+        tell_end(lease, State.ORDERED, error)
         return "widened"
     ledger().find_empty(lease, describe(error), ends.empty_followers(unit))
+    tell_end(lease, State.EMPTY, error)
     return "empty"
 
 
