@@ -53,15 +53,22 @@ def logs(
     """
     folder = folder_of(load_settings().data_dir)
     wanted = Filter(None if stage is None else Stage(stage), grid_id, year, level, text, unit)
-    tail = Tail(folder) if follow else None
+    if follow:
+        _follow(folder, wanted, most, as_json)
+        return
     shown = _newest(folder, wanted, most)
     _show(shown, as_json)
-    if tail is None:
-        if not shown and not as_json:
-            click.echo(f"No line fits in {folder}.", err=True)
-        return
+    if not shown and not as_json:
+        click.echo(f"No line fits in {folder}.", err=True)
+
+
+def _follow(folder: Path, wanted: Filter, most: int, as_json: bool) -> None:
+    """Show the newest lines, then those that come, until a person has seen enough."""
     pause = Event()
     try:
+        tail = Tail(folder)
+        shown = _newest(folder, wanted, most)
+        _show(shown, as_json)
         while True:
             _show([line for line in tail.new(wanted) if line not in shown], as_json)
             shown = []  # what was written in the meantime came twice
