@@ -33,13 +33,11 @@ def measure_states(places: Places, states: States, stage: Stage, period: str, bb
         return Measured(0, {name: ORDER[rank] for name, rank in zip(groups.ids, found, strict=True)})
     numbers = np.zeros((len(groups.ids), len(ORDER)), np.int64)
     np.add.at(numbers, (groups.shape_of, found), 1)
-    return Measured(
-        groups.level,
-        {
-            name: {letter: int(number) for letter, number in zip(ORDER, row, strict=True) if number}
-            for name, row in zip(groups.ids, numbers, strict=True)
-        },
-    )
+    values: dict[str, dict[str, int]] = {name: {} for name in groups.ids}
+    shapes, letters = np.nonzero(numbers)
+    for shape, letter, number in zip(shapes.tolist(), letters.tolist(), numbers[shapes, letters].tolist(), strict=True):
+        values[groups.ids[shape]][ORDER[letter]] = number
+    return Measured(groups.level, values)
 
 
 @dataclass

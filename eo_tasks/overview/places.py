@@ -84,7 +84,9 @@ class Places:
 
     def shapes(self, bbox: Bounds | None = None) -> Shapes:
         """What is to be drawn in a box of degrees, or of the whole grid."""
-        groups = self.groups(bbox)
+        return self._all_shapes if bbox is None else self._shapes(self.groups(bbox))
+
+    def _shapes(self, groups: Groups) -> Shapes:
         if groups.level == 0:
             rings = self._rings(self._bounds[groups.cells])
             members = (self.cells[index] for index in groups.cells)
@@ -107,23 +109,33 @@ class Places:
 
     def groups(self, bbox: Bounds | None = None) -> Groups:
         """Which cells are in a box of degrees, and which shape each belongs to."""
-        cells = np.arange(len(self.cells)) if bbox is None else np.flatnonzero(_touching(self._lonlat_bounds, bbox))
+        return self._all_groups if bbox is None else self._groups(np.flatnonzero(_touching(self._lonlat_bounds, bbox)))
+
+    def _groups(self, cells: NDArray[np.intp]) -> Groups:
         level = 0
         if cells.size <= MOST_SHAPES:
             return Groups(0, [str(self.cells[index].grid_id) for index in cells], cells, np.arange(cells.size))
         columns, rows = self._columns_rows[cells].T
         while True:
             level += 1
-            keys = np.stack((columns >> level, rows >> level), axis=1)
-            unique, shape_of = np.unique(keys, axis=0, return_inverse=True)
+            unique, shape_of = np.unique(columns >> level << 32 | rows >> level, return_inverse=True)
             if len(unique) <= MOST_SHAPES:
-                return Groups(level, [f"b:{level}:{x}:{y}" for x, y in unique], cells, shape_of.ravel())
+                names = [f"b:{level}:{key >> 32}:{key & 0xFFFFFFFF}" for key in unique.tolist()]
+                return Groups(level, names, cells, shape_of)
 
     def centre(self, cell: Cell) -> tuple[float, float]:
         """Longitude and latitude of the middle of a cell."""
         xmin, ymin, xmax, ymax = cell.bounds
         lon, lat = self._to_lonlat.transform((xmin + xmax) / 2, (ymin + ymax) / 2)
         return float(lon), float(lat)
+
+    @cached_property
+    def _all_groups(self) -> Groups:
+        return self._groups(np.arange(len(self.cells)))
+
+    @cached_property
+    def _all_shapes(self) -> Shapes:
+        return self._shapes(self._all_groups)
 
     @cached_property
     def _lonlat_bounds(self) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The state of every unit of a grid, kept as one byte each and brought up to date a stage and period at a time."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from time import monotonic
@@ -23,6 +23,21 @@ REST = 10  # a place is not read again before so many times as long as it took
 LONGEST_S = 60.0  # a place whose numbers stay the same is read again after this
 MOST_CHANGES = 2000
 _UNKNOWN = RANKS[UNWANTED]
+
+# A part of a hash of entries: the cells, and two letters of each one's state, with which an entry begins:
+# ["completed",… To read whole entries takes this process several times as long, and holds up all who ask meanwhile.
+_LOOK = """
+local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local cells, states = {}, {}
+for n = 1, #found[2], 2 do
+  cells[#cells + 1] = found[2][n]
+  states[#states + 1] = string.sub(found[2][n + 1], 3, 4)
+end
+return {found[1], table.concat(cells, ' '), table.concat(states)}
+"""
+_STATES = sorted(State)
+_CODES = np.array([state[:2].encode() for state in _STATES])  # ascending, each another
+_RANK_OF_CODE = np.array([RANKS[state] for state in _STATES], np.uint8)
 
 
 @dataclass
@@ -99,18 +114,22 @@ class States:
             for span in run.wanted.spans:
                 first, last = np.searchsorted(self.grid_ids, (span.start, span.stop))
                 ranks[first:last] = RANKS[WAITING]
-        fields: list[int] = []
-        found: list[int] = []
-        for name, text in self.known.ledger.redis.hscan_iter(units_key(*place), count=CHUNK):
-            state = text[2 : text.index('"', 2)]  # an entry begins with its state: ["completed",…
-            fields.append(int(name))
-            found.append(RANKS.get(state, _UNKNOWN))
-        if fields and self.grid_ids.size:
-            cells = np.asarray(fields, np.int64)
-            at = np.minimum(np.searchsorted(self.grid_ids, cells), self.grid_ids.size - 1)
-            is_here = self.grid_ids[at] == cells
-            ranks[at[is_here]] = np.asarray(found, np.uint8)[is_here]
+        for cells, found in self._look(units_key(*place)):
+            at = np.minimum(np.searchsorted(self.grid_ids, cells), max(self.grid_ids.size - 1, 0))
+            is_here = self.grid_ids[at] == cells if self.grid_ids.size else np.zeros(cells.size, np.bool_)
+            ranks[at[is_here]] = found[is_here]
         return ranks
+
+    def _look(self, key: str) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
+        """Cells of a hash of entries and the ranks of their states, a part at a time."""
+        look, cursor = self.known.ledger.redis.register_script(_LOOK), "0"
+        while True:
+            cursor, cells, states = map(str, look(keys=[key], args=[cursor, CHUNK]))
+            if cells:
+                codes = np.frombuffer(states.encode(), _CODES.dtype)
+                yield np.fromstring(cells, np.int64, sep=" "), _RANK_OF_CODE[np.searchsorted(_CODES, codes)]
+            if cursor == "0":
+                return
 
 
 def _is_due(read: _Read, counts: Mapping[State, int], wanted: object) -> bool:
