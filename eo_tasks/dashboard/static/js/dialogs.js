@@ -18,8 +18,15 @@ export function confirm({ title, text, action, isGrave = false, details = null }
       h("div.buttons", {}, h("button", { value: "no", autofocus: true }, "Not now"), yes))));
 }
 
-/** Ask for user and password until they are right or the person gives up. @returns {Promise<boolean>} */
+let login = null;
+
+/** Ask for user and password until they are right or the person gives up; one dialog at a time. @returns {Promise<boolean>} */
 export function askForLogin(why = "") {
+  login ??= showLogin(why).finally(() => (login = null));
+  return login;
+}
+
+function showLogin(why) {
   const note = h("p.note", { role: "alert" }, why);
   const user = h("input", { name: "user", autocomplete: "username", value: "operator", required: true });
   const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });

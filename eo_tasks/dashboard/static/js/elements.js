@@ -38,11 +38,15 @@ const WHOLE = new Intl.NumberFormat("en");
 /** 12345 → "12,345" */
 export const count = (number) => WHOLE.format(Math.round(number));
 
-/** A share of 1 as a percentage that is 100 only when it is whole. */
+/** 1 → "1 unit", 2000 → "2,000 units" */
+export const units = (number) => `${count(number)} ${number === 1 ? "unit" : "units"}`;
+
+/** A part as a percentage, which is 100 only when it is whole. */
 export function percent(done, total) {
   if (!total) return "–";
   const share = (100 * done) / total;
-  return `${share < 100 && share > 99.9 ? "99.9" : share.toFixed(share < 10 && share > 0 ? 1 : 0)} %`;
+  const digits = share > 0 && share < 100 && (share < 10 || share >= 99) ? 10 : 1;
+  return `${Math.floor(share * digits) / digits} %`;
 }
 
 /** Seconds as "3 d 4 h", "5 min", "12 s". */
@@ -65,6 +69,9 @@ export function moment(at) {
   const clock = time.toLocaleTimeString("en-GB");
   return time.toDateString() === new Date().toDateString() ? clock : `${time.toLocaleDateString("en-CA")} ${clock}`;
 }
+
+/** An angle with its side of the zero: (-15.8279, 2, "E", "W") → "15.83° W" */
+export const degrees = (value, digits, positive, negative) => `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
 
 /** Years of a period: "2022_2023" → "2022–2023" */
 export const years = (period) => period.replace("_", "–");

@@ -2,7 +2,8 @@
 
 import { currentSession, logOut, onSession, refreshSession, setLogin } from "./api.js";
 import { askForLogin, toast } from "./dialogs.js";
-import { duration, fill, h, percent } from "./elements.js";
+import { duration, fill, h, percent, units } from "./elements.js";
+import { icon } from "./icons.js";
 import { connect, on } from "./live.js";
 import { cell } from "./panels/cell.js";
 import { control } from "./panels/control.js";
@@ -18,7 +19,6 @@ const PANELS = [
   ["", "Overview", overview], ["matrix", "Matrix", matrix], ["map", "Map", map], ["errors", "Errors", errors],
   ["control", "Control", control], ["resources", "Machines", resources], ["logs", "Logs", logs], ["cell", null, cell],
 ];
-const THEMES = ["system", "light", "dark"];
 
 const main = document.getElementById("main");
 let leave = () => {};
@@ -30,39 +30,34 @@ function show() {
   leave();
   fill(main);
   for (const link of document.querySelectorAll("#rail a"))
-    link.toggleAttribute("aria-current", link.dataset.route === panel[0]);
+    if (link.dataset.route === panel[0]) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   document.title = `${panel[1] ?? `Cell ${rest[0]}`} – eo-tasks`;
   leave = panel[2](main, rest, new URLSearchParams(query)) ?? (() => {});
+  if (document.activeElement === document.body) main.focus({ preventScroll: true }); // what had the focus is gone
+  window.scrollTo(0, 0);
 }
 
 function drawRail() {
   fill(document.getElementById("rail"), PANELS.filter(([, title]) => title).map(([route, title]) =>
-    h("a", { href: `#/${route}`, "data-route": route }, title, h("span.pill", { id: `pill-${route}`, hidden: true }))));
+    h("a", { href: `#/${route}`, "data-route": route }, icon(route), h("span", {}, title), h("span.pill", { id: `pill-${route}`, hidden: true }))));
 }
 
 function drawHeadline(summary) {
   const left = summary.left_s === null ? "" : summary.left_s > 0 ? `, ${duration(summary.left_s)} left` : "";
-  const text = summary.total ? `${percent(summary.ended, summary.total)} of ${summary.total.toLocaleString("en")} units${left}` : "No run yet";
+  const text = summary.total ? `${percent(summary.ended, summary.total)} of ${units(summary.total)}${left}` : "No run yet";
   fill(document.getElementById("headline"), text);
   const pill = document.getElementById("pill-errors");
   pill.hidden = !summary.stuck;
   fill(pill, String(summary.stuck));
 }
 
-function useTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
-  fill(document.getElementById("theme"), `Theme: ${theme}`);
-  document.dispatchEvent(new Event("theme"));
-}
-
-document.getElementById("theme").addEventListener("click", () =>
-  useTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]));
 const login = document.getElementById("login");
 login.addEventListener("click", async () => {
   if (currentSession().user) await logOut();
-  else await askForLogin();
+  else if (!(await askForLogin())) return;
   connect();
+  show();
 });
 onSession((session) => {
   login.hidden = !session.can_log_in && !session.user;
@@ -73,14 +68,19 @@ setLogin(askForLogin);
 
 const offline = document.getElementById("offline");
 on("summary", ({ summary }) => drawHeadline(summary));
-on("connected", () => {
-  if (!offline.hidden) show(); // what was missed in between is read again
-  offline.hidden = true;
+on("connected", () => (offline.hidden = true));
+on("reload", () => refreshSession().catch(() => {}));
+on("lost", async () => {
+  offline.hidden = false;
+  try {
+    await refreshSession();
+    if (currentSession().must_log_in && (await askForLogin("Your login has ended."))) connect();
+  } catch {
+    // It is away: the connection is tried again, and the badge tells so.
+  }
 });
-on("lost", () => (offline.hidden = false));
 on("trouble", ({ detail }) => fill(document.getElementById("headline"), detail));
 
-useTheme(localStorage.getItem("theme") ?? "system");
 drawRail();
 window.addEventListener("hashchange", show);
 try {

@@ -2,8 +2,10 @@
 
 import { get, post } from "../api.js";
 import { confirmed } from "../dialogs.js";
-import { count, duration, fill, h, moment, section, table, years } from "../elements.js";
+import { degrees, duration, fill, h, moment, section, table, years } from "../elements.js";
 import { on } from "../live.js";
+import { swatch } from "../states.js";
+import { retried } from "./errors.js";
 import { logLine } from "./logs.js";
 
 export function cell(place, [id]) {
@@ -23,7 +25,8 @@ export function cell(place, [id]) {
       return fill(head, h("h1", {}, `Cell ${id}`), h("p.bad", {}, error.message));
     }
     fill(head, h("h1", {}, `Cell ${view.label ?? view.grid_id}`),
-      h("p.note", {}, `id ${view.grid_id} · ${view.centre[1].toFixed(4)}° N ${view.centre[0].toFixed(4)}° E · EPSG:${view.epsg}`));
+      h("p.note", {}, `id ${view.grid_id} · ${degrees(view.centre[1], 4, "N", "S")} ${degrees(view.centre[0], 4, "E", "W")} · EPSG:${view.epsg} · `,
+        h("a", { href: `#/map?cells=${view.grid_id}` }, "on the map"), " · ", h("a", { href: `#/logs?cell=${view.grid_id}` }, "all its logs")));
     const stored = JSON.stringify([view.years.map((one) => one.image?.made_at), view.pairs.map((one) => one.mask?.made_at)]);
     if (stored !== seen) fill(pictures, swipe(view)); // a swipe in a hand is not taken away
     seen = stored;
@@ -35,11 +38,12 @@ export function cell(place, [id]) {
     (page) => fill(lines, page.lines.map(logLine)), (error) => fill(lines, h("li.note", {}, error.message)));
   load();
   loadLogs();
-  return on("cells", ({ changes }) => {
-    if (!changes.some(([, , changed]) => String(changed) === id)) return;
+  const again = () => {
     load();
     loadLogs();
-  });
+  };
+  const ends = [on("reload", again), on("cells", ({ changes }) => changes.some(([, , changed]) => String(changed) === id) && again())];
+  return () => ends.forEach((end) => end());
 }
 
 function swipe(view) {
@@ -54,10 +58,11 @@ function swipe(view) {
   const mask = h("img.overlay", { alt: "", hidden: true });
   const probability = h("img.overlay", { alt: "", hidden: true });
   const line = h("span.line");
+  const tags = [h("span.tag.tag-before"), h("span.tag.tag-after")];
   const place = h("input.swipe", { type: "range", min: "0", max: "100", value: "50", "aria-label": "Swipe between the years" });
   const showMask = h("input", { type: "checkbox", name: "mask", checked: true });
   const showProbability = h("input", { type: "checkbox", name: "probability" });
-  const strength = h("input", { type: "range", min: "10", max: "100", value: "80", "aria-label": "Opacity" });
+  const strength = h("input", { type: "range", min: "10", max: "100", value: "80", "aria-label": "Opacity of what lies over them" });
   const facts = h("p.reading", { role: "status" });
   const move = () => {
     over.style.clipPath = `inset(0 0 0 ${place.value}%)`;
@@ -80,6 +85,8 @@ function swipe(view) {
       image.src = `/api/v1/cells/${view.grid_id}/images/${choice.value}.png?${made}`;
       image.alt = `Composite of ${choice.value}`;
     }
+    fill(tags[0], before.value);
+    fill(tags[1], after.value);
     overlay();
   };
   place.addEventListener("input", move);
@@ -90,9 +97,9 @@ function swipe(view) {
   return h("div", {},
     h("div.controls", {}, h("label", {}, "Before", before), h("label", {}, "After", after),
       h("label.check", {}, showMask, "change mask"), h("label.check", {}, showProbability, "probability"),
-      h("label", {}, "Opacity", strength)),
+      h("label.slide", {}, "opacity", strength)),
     facts,
-    h("div.pictures", {}, under, over, mask, probability, line, place));
+    h("div.pictures", {}, under, over, mask, probability, place, line, tags));
 }
 
 function picker(label, options, chosen) {
@@ -103,7 +110,7 @@ function drawUnits(view) {
   const units = [...view.years.flatMap((one) => [one.download, one.store]), ...view.pairs.map((one) => one.btc)];
   const rows = units.map((unit) => [
     h("code", {}, unit.id),
-    h("span.whole", {}, h(`span.swatch.${unit.state}`), ` ${unit.state}`),
+    h("span.whole", {}, swatch(unit.state), unit.state),
     unit.attempts,
     moment(unit.since),
     unit.started_at && unit.since > unit.started_at ? duration(unit.since - unit.started_at) : "–",
@@ -121,7 +128,7 @@ function retryButton(view, unit) {
   return h("button.needs-login", { type: "button", "aria-label": `Retry ${unit.id}`, onclick: () => confirmed(
     { title: `Retry ${unit.id}`, text: `${unit.stage} of cell ${view.grid_id}, ${years(period.join("_"))}, is tried again.`, action: "Retry" },
     () => post("/retry", which),
-    (done) => `${count(done.sent + done.ready)} units are tried again.`) }, "Retry");
+    retried) }, "Retry");
 }
 
 function drawImages(view) {

@@ -2,8 +2,9 @@
 
 import { get, post } from "../api.js";
 import { confirmed, toast } from "../dialogs.js";
-import { count, duration, fill, h, moment, section, table } from "../elements.js";
+import { count, duration, fill, h, moment, section, table, units } from "../elements.js";
 import { on } from "../live.js";
+import { retried } from "./errors.js";
 
 const KINDS = { todo: "To do", done: "Stored already", in_flight: "In flight", stuck: "Failed", empty: "No imagery", blocked: "After a failed one" };
 
@@ -18,10 +19,10 @@ export function control(place) {
   const deeds = h("div");
   const retryAll = h("button.needs-login", { type: "button", onclick: () => confirmed(
     { title: "Retry all that failed", text: "Every unit that waits for you is tried again, whatever its error.", action: "Retry all" },
-    () => post("/retry", {}), (done) => `${count(done.sent)} units are queued, ${count(done.ready)} when there is room.`).then(load) }, "Retry all that failed");
+    () => post("/retry", {}), retried).then(load) }, "Retry all that failed");
   const retryEmpty = h("button.needs-login", { type: "button", onclick: () => confirmed(
     { title: "Look for imagery again", text: "Cells and years without imagery are looked for again.", action: "Look again" },
-    () => post("/retry", { empty: true }), (done) => `${count(done.sent + done.ready)} units are tried again.`).then(load) }, "Look for imagery again");
+    () => post("/retry", { empty: true }), retried).then(load) }, "Look for imagery again");
   fill(place, h("h1", {}, "Control"),
     h("p.note.only-look", {}, "You only look: log in to change something."),
     section("Start", form, planned),
@@ -42,8 +43,8 @@ export function control(place) {
       const todo = Object.values(plan.units).reduce((sum, kinds) => sum + kinds.todo, 0);
       await confirmed(
         { title: "Start", action: "Start", isGrave: !asked.resume,
-          text: `${count(todo)} units of ${count(plan.cells)} cells are to be made.${asked.resume ? "" : " What is stored is replaced."}` },
-        () => post("/runs", asked), (done) => `Run ${done.run}: ${count(done.planned)} units planned, ${count(done.enqueued)} enqueued.`);
+          text: `${units(todo)} of ${count(plan.cells)} ${plan.cells === 1 ? "cell" : "cells"} to be made.${asked.resume ? "" : " What is stored is replaced."}` },
+        () => post("/runs", asked), (done) => `Run ${done.run}: ${units(done.planned)} planned, ${count(done.enqueued)} enqueued.`).then((done) => done && fill(planned));
       load();
     } catch (error) {
       fill(planned);
@@ -51,7 +52,8 @@ export function control(place) {
     }
   });
   load();
-  return on("summary", load);
+  const ends = [on("summary", load), on("reload", load)];
+  return () => ends.forEach((end) => end());
 }
 
 function request(form) {

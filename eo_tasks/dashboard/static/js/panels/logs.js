@@ -17,7 +17,7 @@ export function logs(place, _, query) {
   const lines = h("ol.log", { "aria-live": "off" });
   const more = h("button", { type: "button", hidden: true }, "Earlier lines");
   const told = h("p.note", { role: "status" });
-  fill(place, h("h1", {}, "Logs"), form, told, lines, more);
+  fill(place, h("h1", {}, "Logs"), form, told, h("div.card", {}, lines, more));
   let before = null;
   const filter = () => Object.fromEntries([...new FormData(form)].filter(([name, value]) => name !== "follow" && value));
   const load = async (isMore) => {
@@ -40,15 +40,15 @@ export function logs(place, _, query) {
   });
   form.elements.follow.addEventListener("change", follow);
   more.addEventListener("click", () => load(true));
-  const end = on("logs", (message) => {
+  const ends = [on("reload", () => form.elements.follow.checked && load(false)), on("logs", (message) => {
     fill(told);
     lines.prepend(...message.lines.slice().reverse().map(logLine));
     while (lines.childElementCount > MOST) lines.lastElementChild.remove();
-  });
+  })];
   load(false);
   follow();
   return () => {
-    end();
+    ends.forEach((end) => end());
     followLogs(null);
   };
 }

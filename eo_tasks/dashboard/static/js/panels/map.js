@@ -2,12 +2,13 @@
 
 import { get } from "../api.js";
 import { count, fill, h, years } from "../elements.js";
+import { addGraticule } from "../graticule.js";
 import { on } from "../live.js";
-import { colourOf, nameOf } from "../states.js";
-import { legend } from "./overview.js";
+import { colourOf, legend, nameOf, URGENCY, valueOf } from "../states.js";
 
 const FEW = 4000; // cells that are fetched once, whatever is in view
 const WAIT_MS = 400;
+const MOST_MARKED = 20; // cells that are looked for where the grid is drawn in blocks
 const RAMP = ["#e9e4d4", "#f3c969", "#e8893c", "#c9442f", "#7d1635"]; // from little to much
 
 /* global L */
@@ -26,8 +27,11 @@ export function map(place, _, query) {
       h("label.slide", {}, "Year", slider, year), find),
     key, told, ground);
 
-  const leaflet = L.map(ground, { preferCanvas: true, attributionControl: false, zoomSnap: 0.25, minZoom: 2 });
+  const leaflet = L.map(ground, { preferCanvas: true, attributionControl: false, zoomControl: false, zoomSnap: 0.25, minZoom: 2 });
+  L.control.zoom({ position: "bottomright" }).addTo(leaflet);
   L.control.scale({ imperial: false }).addTo(leaflet);
+  leaflet.setView([0, 0], 2, { animate: false });
+  addGraticule(leaflet);
   const layer = L.layerGroup().addTo(leaflet);
   let periods = [];
   let shapes = new Map();
@@ -67,16 +71,19 @@ export function map(place, _, query) {
   };
   const colour = () => {
     const most = Math.max(...Object.values(values).filter((value) => typeof value === "number"), 0);
-    const line = valueOf("--page");
+    const line = valueOf("--card");
     const faint = valueOf("--line");
     const accent = valueOf("--accent");
     for (const [id, polygon] of shapes) {
       const value = values[id];
       const isMarked = highlighted.has(id);
+      const isUnwanted = !value || value === "-";
       polygon.setStyle({
         fillColor: measure.value === "changed" ? ramp(value, most) : stateColour(value),
-        fillOpacity: value === "-" ? 0.45 : 0.95, color: isMarked ? accent : value === "-" ? faint : line, weight: isMarked ? 3 : 1,
+        fillOpacity: isUnwanted && measure.value === "state" ? 0.4 : 0.95,
+        color: isMarked ? accent : isUnwanted ? faint : line, weight: isMarked ? 3 : 1,
       });
+      if (isMarked) polygon.bringToFront();
     }
     fill(key, measure.value === "changed" ? rampLegend(most) : legend());
     ground.dataset.drawn = `${stage.value} ${period()} ${Object.keys(values).length}`;
@@ -101,7 +108,8 @@ export function map(place, _, query) {
     if (found.join() === periods.join()) return;
     periods = found;
     slider.max = String(Math.max(periods.length - 1, 0));
-    slider.value = slider.max;
+    const asked = periods.indexOf(query.get("period"));
+    slider.value = asked >= 0 ? String(asked) : slider.max;
     load();
   };
   const begin = async () => {
@@ -112,14 +120,29 @@ export function map(place, _, query) {
       leaflet.fitBounds([[s, w], [n, e]], { padding: [12, 12], animate: false });
       drawShapes(grid);
       usePeriods(await get("/summary"));
+      if (grid.cells > FEW && highlighted.size) await goTo([...highlighted].slice(0, MOST_MARKED));
     } catch (error) {
       fill(told, error.message);
     }
   };
+  /** Where the grid is drawn in blocks, cells that are asked for are looked for by their centres. */
+  const goTo = async (ids) => {
+    const found = await Promise.all(ids.map((id) => get(`/cells/${id}`)));
+    const centres = found.map(({ centre: [lon, lat] }) => [lat, lon]);
+    leaflet.fitBounds(L.latLngBounds(centres).pad(0.2), { maxZoom: 12, animate: false });
+  };
+  let moves = 0;
   leaflet.on("moveend", async () => {
     if (!grid || grid.cells <= FEW) return;
-    drawShapes(await get("/grid", { bbox: box() }));
-    load();
+    const move = (moves += 1);
+    try {
+      const found = await get("/grid", { bbox: box() });
+      if (move !== moves) return; // moved on since
+      drawShapes(found);
+      load();
+    } catch (error) {
+      fill(told, error.message);
+    }
   });
   slider.addEventListener("input", load);
   measure.addEventListener("change", () => {
@@ -139,7 +162,7 @@ export function map(place, _, query) {
   });
   const ends = [
     on("summary", ({ summary }) => grid && usePeriods(summary)),
-    on("reload", loadSoon),
+    on("reload", () => (grid ? loadSoon() : begin())),
     on("cells", ({ changes }) => {
       if (changes.some(([of, at]) => of === stage.value && at === period())) loadSoon();
     }),
@@ -154,8 +177,6 @@ export function map(place, _, query) {
   };
 }
 
-const valueOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
 function select(name, options, chosen) {
   return h("select", { name }, options.map((option) => h("option", { value: option, selected: option === chosen }, option === "changed" ? "changed area" : option)));
 }
@@ -164,7 +185,7 @@ function select(name, options, chosen) {
 function stateColour(value) {
   if (!value || value === "-") return valueOf("--line");
   if (typeof value === "string") return colourOf(nameOf(value));
-  const first = ["q", "f", "r", "s", "o", "e", "p", "w", "x", "m", "c", "k"].find((letter) => value[letter]);
+  const first = URGENCY.find((letter) => value[letter]);
   return first ? colourOf(nameOf(first)) : valueOf("--line");
 }
 

@@ -3,15 +3,18 @@
 import { get } from "../api.js";
 import { fill, h, years } from "../elements.js";
 import { on } from "../live.js";
-import { colourOf, nameOf, STATES } from "../states.js";
-import { legend } from "./overview.js";
+import { colourOf, legend, nameOf, readableOn, signOf, STATES, valueOf } from "../states.js";
 
 const ROW = 16;
 const COLUMN = 34; // at least; wider where there is room
 const WIDEST = 72;
-const LABELS = 96;
+const LABELS = 92;
 const HEAD = 40;
-const GAP = 8; // between stages
+const GAP = 10; // between stages
+const PAGE = 20; // rows
+const NOTCH = 9; // of a group's square
+const WAIT_MS = 2000; // between two looks at groups
+const FONT = "11px system-ui, sans-serif";
 
 export function matrix(place, _, query) {
   const canvas = h("canvas", { "aria-hidden": "true" });
@@ -20,7 +23,7 @@ export function matrix(place, _, query) {
     "aria-label": "Matrix of units. Arrow keys move, Enter opens a cell." }, canvas, spacer);
   const told = h("p.reading", { role: "status" }, "Point at a square, or move with the arrow keys.");
   const back = h("a", { href: "#/matrix", hidden: !query.get("of") }, "All cells");
-  fill(place, h("h1", {}, "Matrix"), h("p", {}, back), legend(), told, scroller);
+  fill(place, h("h1", {}, "Matrix"), back, legend(), told, scroller);
 
   let shown = null;
   let index = new Map();
@@ -28,6 +31,7 @@ export function matrix(place, _, query) {
   let isDue = false;
   let colours = {};
   let column = COLUMN;
+  let timer = 0;
 
   const load = async () => {
     try {
@@ -36,11 +40,21 @@ export function matrix(place, _, query) {
       fill(told, error.message);
       return;
     }
+    if (!shown.rows.length || !shown.columns.length) fill(told, "No unit is wanted yet: see Control.");
     shown.columns.forEach((column) => (column.letters = [...column.states]));
     index = new Map(shown.rows.map((row, number) => [row.first_id, number]));
-    spacer.style.height = `${HEAD + shown.rows.length * ROW + 12}px`;
+    at = { row: Math.min(at.row, Math.max(shown.rows.length - 1, 0)), column: Math.min(at.column, Math.max(shown.columns.length - 1, 0)) };
+    const high = HEAD + shown.rows.length * ROW + 12;
+    spacer.style.height = `${high}px`;
+    scroller.style.setProperty("--high", `${high + 2}px`); // few cells take little room
     scroller.dataset.cells = shown.cells;
     draw();
+  };
+  const loadSoon = () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      load();
+    }, WAIT_MS);
   };
   const draw = () => {
     if (isDue) return;
@@ -55,8 +69,9 @@ export function matrix(place, _, query) {
     });
   };
   const useColours = () => {
-    colours = { text: valueOf("--text"), muted: valueOf("--muted"), page: valueOf("--card"), accent: valueOf("--accent") };
+    colours = { text: valueOf("--text"), muted: valueOf("--muted"), page: valueOf("--card"), cursor: valueOf("--focus") };
     for (const [letter, state] of STATES) colours[letter] = colourOf(state);
+    for (const [letter] of STATES) colours[`on ${letter}`] = readableOn(colours[letter]);
     draw();
   };
   const read = () => {
@@ -97,7 +112,11 @@ export function matrix(place, _, query) {
     open();
   });
   scroller.addEventListener("keydown", (event) => {
-    const moves = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1], PageDown: [20, 0], PageUp: [-20, 0] };
+    const all = shown?.rows.length ?? 0;
+    const moves = {
+      ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1],
+      PageDown: [PAGE, 0], PageUp: [-PAGE, 0], Home: [-all, 0], End: [all, 0],
+    };
     if (event.key === "Enter") return open();
     const move = moves[event.key];
     if (!move || !shown) return;
@@ -106,24 +125,25 @@ export function matrix(place, _, query) {
       row: Math.min(Math.max(at.row + move[0], 0), shown.rows.length - 1),
       column: Math.min(Math.max(at.column + move[1], 0), shown.columns.length - 1),
     };
-    const top = at.row * ROW;
-    if (top < scroller.scrollTop) scroller.scrollTop = top;
-    if (top + ROW + HEAD > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = top + ROW + HEAD - scroller.clientHeight;
+    bringIntoView(scroller, at.row * ROW, leftOf(shown.columns, at.column, column) - LABELS, column);
     read();
     draw();
   });
   const ends = [
     on("reload", load),
     on("cells", ({ changes }) => {
-      if (!shown) return;
-      if (shown.cells_per_row > 1) return void load();
+      if (!shown) return null;
+      if (shown.cells_per_row > 1) return loadSoon();
+      let isNew = false; // a cell or a year that was not wanted before
       for (const [stage, period, cell, letter] of changes) {
         const column = shown.columns.find((one) => one.stage === stage && one.period === period);
         const row = index.get(cell);
         if (column && row !== undefined) column.letters[row] = letter;
+        else isNew ||= !query.get("of");
       }
+      if (isNew) return loadSoon();
       read();
-      draw();
+      return draw();
     }),
   ];
   const resized = new ResizeObserver(draw);
@@ -132,13 +152,19 @@ export function matrix(place, _, query) {
   useColours();
   load();
   return () => {
+    clearTimeout(timer);
     ends.forEach((end) => end());
     resized.disconnect();
     document.removeEventListener("theme", useColours);
   };
 }
 
-const valueOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+function bringIntoView(scroller, top, left, wide) {
+  const { scrollTop, scrollLeft, clientHeight, clientWidth } = scroller;
+  scroller.scrollTop = Math.min(top, Math.max(scrollTop, top + ROW + HEAD - clientHeight));
+  scroller.scrollLeft = Math.min(left, Math.max(scrollLeft, left + wide + LABELS + 4 - clientWidth));
+}
+
 function leftOf(columns, number, width) {
   const stages = new Set(columns.slice(0, number + 1).map((column) => column.stage));
   return LABELS + number * width + (stages.size - 1) * GAP;
@@ -163,21 +189,27 @@ function paint(canvas, scroller, shown, at, colours, column) {
   const first = Math.max(Math.floor(scroller.scrollTop / ROW), 0);
   const last = Math.min(first + Math.ceil((height - HEAD) / ROW) + 1, shown.rows.length);
   const lefts = shown.columns.map((_, number) => leftOf(shown.columns, number, column) - scroller.scrollLeft);
-  pen.font = "11px system-ui, sans-serif";
+  pen.font = FONT;
   for (let row = first; row < last; row += 1) {
     const y = HEAD + row * ROW - scroller.scrollTop;
     shown.columns.forEach((one, number) => {
       const letter = one.letters[row];
       if (letter === "-") return;
-      pen.fillStyle = colours[letter];
-      const share = one.done ? one.done[row] : 1;
-      pen.fillRect(lefts[number], y + 1, square, ROW - 2);
-      if (one.done && share < 1 && letter !== "w") { // the part that is done, under the state that needs a look
+      let [left, wide] = [lefts[number], square];
+      if (one.done) { // the part that has ended, and at the right the state that most needs a look
+        pen.fillStyle = colours.w;
+        pen.fillRect(left, y + 1, wide, ROW - 2);
         pen.fillStyle = colours.c;
-        pen.fillRect(lefts[number], y + ROW - 5, square * share, 4);
+        pen.fillRect(left, y + 1, wide * one.done[row], ROW - 2);
+        if ("ckmw".includes(letter)) return;
+        [left, wide] = [left + square - NOTCH, NOTCH];
       }
-      if ("fq".includes(letter)) cross(pen, lefts[number] + square / 2, y + ROW / 2, colours.page);
-      if ("so".includes(letter)) dot(pen, lefts[number] + square / 2, y + ROW / 2, colours.page);
+      pen.fillStyle = colours[letter];
+      pen.fillRect(left, y + 1, wide, ROW - 2);
+      const sign = signOf(letter);
+      if (!sign) return;
+      pen.fillStyle = colours[`on ${letter}`];
+      pen.fillText(sign, left + wide / 2 - pen.measureText(sign).width / 2, y + ROW / 2 + 1);
     });
     pen.fillStyle = colours.page;
     pen.fillRect(0, y, LABELS - 6, ROW);
@@ -190,17 +222,19 @@ function paint(canvas, scroller, shown, at, colours, column) {
   shown.columns.forEach((one, number) => {
     pen.fillStyle = colours.text;
     if (one.stage !== stage) {
-      pen.font = "600 12px system-ui, sans-serif";
+      pen.font = `600 ${FONT}`;
       pen.fillText(one.stage, lefts[number], 10);
-      pen.font = "11px system-ui, sans-serif";
+      pen.font = FONT;
       stage = one.stage;
     }
     pen.fillStyle = colours.muted;
     pen.fillText(shortPeriod(one.period), lefts[number] + 1, 27);
   });
-  pen.strokeStyle = colours.accent;
+  pen.fillStyle = colours.page; // the corner, over years that were scrolled to the left
+  pen.fillRect(0, 0, LABELS - 6, HEAD);
+  pen.strokeStyle = colours.cursor;
   pen.lineWidth = 2;
-  if (lefts.length) pen.strokeRect(lefts[at.column] - 1, HEAD + at.row * ROW - scroller.scrollTop, column, ROW);
+  if (lefts.length && lefts[at.column] >= LABELS - 6) pen.strokeRect(lefts[at.column] - 1, HEAD + at.row * ROW - scroller.scrollTop, column, ROW);
 }
 
 const labelOf = (row) => (row.cells > 1 ? `${row.first_id}–${row.last_id}` : row.label ?? String(row.first_id));
@@ -209,22 +243,3 @@ const shortPeriod = (period) => {
   const [before, after] = period.split("_");
   return after ? `${before.slice(2)}–${after.slice(2)}` : before;
 };
-
-function cross(pen, x, y, colour) {
-  pen.strokeStyle = colour;
-  pen.lineWidth = 1.5;
-  pen.beginPath();
-  pen.moveTo(x - 3, y - 3);
-  pen.lineTo(x + 3, y + 3);
-  pen.moveTo(x + 3, y - 3);
-  pen.lineTo(x - 3, y + 3);
-  pen.stroke();
-}
-
-function dot(pen, x, y, colour) {
-  pen.fillStyle = colour;
-  pen.beginPath();
-  pen.arc(x, y, 2.5, 0, 7);
-  pen.fill();
-}
-
