@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from eo_tasks.grid import GridYear
 from eo_tasks.storage.layout import image_path
-from tests.browser.conftest import SOON_MS, log_in, shoot
+from tests.browser.conftest import SOON_MS, confirm, go, link, log_in, shoot
 from tests.dashboard import Dashboard
 from tests.system import System
 
@@ -21,17 +21,13 @@ MORE_CELLS = "463 464 465 466 467 468"
 
 def start(page: Page, years: str, cells: str = CELLS) -> None:
     """Ask for years and cells in the panel Control."""
-    page.get_by_role("link", name="Control").click()
+    go(page, "Control")
     page.get_by_label("Years").fill(years)
     page.get_by_label("Cells").fill(cells)
     page.get_by_role("button", name="Start", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Start").click()
     expect(page.get_by_role("status").filter(has_text="units planned")).to_be_visible(timeout=SOON_MS)
     page.get_by_role("button", name="Dismiss").first.click()
-
-
-def confirm(page: Page, action: str) -> None:
-    page.get_by_role("dialog").get_by_role("button", name=action).click()
 
 
 def progress(page: Page, stage: str) -> object:
@@ -43,7 +39,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
 ) -> None:
     page = open_page()
     log_in(page)
-    page.get_by_role("link", name="Control").click()
+    go(page, "Control")
     page.get_by_label("Years").fill("2021-2022")
     page.get_by_label("Cells").fill(CELLS)
     page.get_by_role("button", name="Plan").click()
@@ -51,7 +47,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
     shoot(page, "control")
     start(page, "2021-2022")
 
-    page.get_by_role("link", name="Overview").click()
+    go(page, "Overview")
     page.evaluate("window.neverReloaded = true")
     expect(progress(page, "btc")).to_contain_text("3 of 3", timeout=2 * SOON_MS)
     shoot(page, "overview-first")
@@ -61,7 +57,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
     whole = broken.read_bytes()
     broken.write_bytes(bytes(64) + whole[64:])
     start(page, "2021-2023", MORE_CELLS)
-    page.get_by_role("link", name="Overview").click()
+    go(page, "Overview")
     run = page.get_by_role("row").filter(has_text="2021–2023")
     run.get_by_role("button", name="Pause").click()
     confirm(page, "Pause")
@@ -71,7 +67,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
     confirm(page, "Resume")
     expect(run).to_contain_text(re.compile("active|incomplete"), timeout=SOON_MS)
 
-    errors = page.get_by_role("link", name="Errors")
+    errors = link(page, "Errors")
     expect(errors).to_contain_text("1", timeout=2 * SOON_MS)
     expect(progress(page, "btc")).to_contain_text("11 of 12", timeout=2 * SOON_MS)
     errors.click()
@@ -87,7 +83,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
     group.get_by_role("button", name="Retry").click()
     confirm(page, "Retry")
     expect(page.get_by_text("No unit waits for you.")).to_be_visible(timeout=SOON_MS)
-    page.get_by_role("link", name="Overview").click()
+    go(page, "Overview")
     expect(progress(page, "btc")).to_contain_text("12 of 12", timeout=2 * SOON_MS)
     expect(run).to_contain_text("complete", timeout=SOON_MS)
     assert page.evaluate("window.neverReloaded") is True
@@ -104,7 +100,7 @@ def test_a_run_is_followed_paused_resumed_mended_and_reported(
     assert report.locator("img").count() > 0
     shoot(report, "report")
 
-    page.get_by_role("link", name="Control").click()
+    go(page, "Control")
     deeds = page.get_by_role("table", name="Deeds")
     for action in ("start", "pause", "resume", "retry"):
         expect(deeds).to_contain_text(action)
@@ -114,10 +110,10 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     page = open_page()
     log_in(page)
     start(page, "2021-2023")
-    page.get_by_role("link", name="Overview").click()
+    go(page, "Overview")
     expect(progress(page, "btc")).to_contain_text("6 of 6", timeout=2 * SOON_MS)
 
-    page.get_by_role("link", name="Matrix").click()
+    go(page, "Matrix")
     matrix = page.get_by_role("application", name=re.compile("^Matrix"))
     expect(matrix).to_have_attribute("data-cells", "3")
     matrix.focus()
@@ -130,7 +126,7 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     matrix.click(position={"x": 130, "y": 48})
     expect(page.get_by_role("heading", level=1)).to_contain_text("463")
 
-    page.get_by_role("link", name="Matrix").click()
+    go(page, "Matrix")
     expect(matrix).to_have_attribute("data-cells", "3")
     matrix.focus()
     page.keyboard.press("ArrowDown")
@@ -145,7 +141,14 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     swipe = page.get_by_label("Swipe between the years")
     swipe.focus()
     page.keyboard.press("ArrowRight")
-    assert over.evaluate("(image) => image.style.clipPath") != before
+    moved = over.evaluate("(image) => image.style.clipPath")
+    assert moved != before
+    box = page.locator(".pictures").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 60, steps=5)
+    page.mouse.up()
+    assert over.evaluate("(image) => parseFloat(image.style.clipPath.split(' ').at(-1))") == pytest.approx(25, abs=3)
     page.get_by_label("probability").check()
     expect(page.locator(".pictures .overlay").nth(1)).to_have_js_property("naturalWidth", 250)
     expect(page.locator(".reading")).to_contain_text("ha changed")
@@ -153,7 +156,7 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     expect(page.get_by_role("table", name="Composites")).to_contain_text("scenes")
     shoot(page, "cell")
 
-    page.get_by_role("link", name="Map").click()
+    go(page, "Map")
     ground = page.locator(".map")
     expect(ground).to_have_attribute("data-drawn", re.compile("^btc 2022_2023"))
     page.get_by_label("Colour by").select_option("changed")
@@ -169,12 +172,12 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     box = ground.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"^Cell \S+$"))
-    page.get_by_role("link", name="Map").click()
+    go(page, "Map")
     page.get_by_label("Cell", exact=True).fill("465")
     page.get_by_role("button", name="Open").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("465")
 
-    page.get_by_role("link", name="Machines").click()
+    go(page, "Machines")
     machines = page.get_by_role("table", name="Workers")
     for worker in ("control@", "cpu@", "gpu@"):
         expect(machines).to_contain_text(worker, timeout=SOON_MS)
@@ -183,7 +186,7 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     workers.kill("gpu")
     expect(machines).to_contain_text("silent", timeout=SOON_MS)
 
-    page.get_by_role("link", name="Logs").click()
+    go(page, "Logs")
     lines = page.locator(".log li")
     expect(lines.first).to_be_visible()
     page.get_by_role("form", name="Filter").get_by_label("Stage").select_option("btc")
@@ -192,52 +195,3 @@ def test_every_panel_shows_the_run(open_page, workers: System, board: Dashboard)
     expect(lines.first).to_contain_text("btc_464_")
     assert set(lines.locator("a").all_text_contents()) == {"btc_464_2021_2022", "btc_464_2022_2023"}
     shoot(page, "logs")
-
-
-def test_it_comes_back_when_the_dashboard_does(open_page, board: Dashboard) -> None:
-    page = open_page(expecting=("net::ERR",))  # of the dashboard that is away
-    expect(page.locator("#headline")).to_have_text("No run yet", timeout=SOON_MS)
-    lost = page.get_by_text("connection lost")
-    expect(lost).to_be_hidden()
-    board.kill()
-    expect(lost).to_be_visible(timeout=SOON_MS)
-    board.start()
-    expect(lost).to_be_hidden(timeout=SOON_MS)
-
-
-def test_who_only_looks_is_asked_to_log_in_and_may_decline(open_page, board: Dashboard) -> None:
-    page = open_page(expecting=("401",))
-    page.get_by_role("link", name="Control").click()
-    expect(page.get_by_text("You only look")).to_be_visible()
-    page.get_by_role("button", name="Retry all that failed").click()
-    confirm(page, "Retry all")
-    dialog = page.get_by_role("dialog", name="Log in")
-    dialog.get_by_label("Password").fill("wrong")
-    dialog.get_by_role("button", name="Log in").click()
-    expect(dialog.get_by_role("alert")).to_have_text("User or password is wrong.")
-    dialog.get_by_role("button", name="Only look").click()
-    expect(dialog).to_be_hidden()
-
-
-@pytest.mark.parametrize("panel", ["", "matrix", "map", "errors", "control", "resources", "logs", "cell/463"])
-def test_a_phone_shows_every_panel_without_scrolling_sideways(open_page, board: Dashboard, panel: str) -> None:
-    page = open_page(390, 844)
-    page.goto(f"/#/{panel}")
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
-    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0
-    shoot(page, f"phone-{panel.split('/')[0] or 'overview'}")
-
-
-def test_light_and_dark_follow_the_system_until_one_is_chosen(open_page, board: Dashboard) -> None:
-    page = open_page(color_scheme="dark")
-
-    def is_dark() -> bool:
-        return bool(page.evaluate("getComputedStyle(document.body).color.match(/\\d+/g)[0] > 128"))
-
-    assert is_dark()
-    shoot(page, "dark")
-    page.get_by_role("button", name="Switch between light and dark").click()
-    assert not is_dark()
-    page.reload()
-    assert not is_dark()
