@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -73,7 +74,7 @@ def board(country: dict[str, str], tmp_path: Path) -> Iterator[Dashboard]:
 
 
 @pytest.fixture
-def open_page(browser, board: Dashboard) -> Iterator[Callable[..., object]]:
+def open_page(browser, board: Dashboard) -> Iterator[Callable[..., Any]]:
     """Open pages. Nothing may go wrong in them; of the network's answers, only what a test expects."""
     said: list[str] = []
     contexts, expected = [], set[str]()
@@ -93,6 +94,21 @@ def open_page(browser, board: Dashboard) -> Iterator[Callable[..., object]]:
     for context in contexts:
         context.close()
     assert [line for line in said if not any(part in line for part in expected)] == []
+
+
+def link(page, panel: str):
+    """The link to a panel."""
+    return page.get_by_role("navigation").get_by_role("link", name=panel)
+
+
+def go(page, panel: str) -> None:
+    """Go to a panel."""
+    link(page, panel).click()
+
+
+def confirm(page, action: str) -> None:
+    """Say yes to what is asked."""
+    page.get_by_role("dialog").get_by_role("button", name=action).click()
 
 
 def log_in(page) -> None:

@@ -36,7 +36,7 @@ export const colourOf = (name) => valueOf(`--state-${name.replace(" ", "-")}`);
 /** Black or white, whichever is read on a colour such as "#2c7a94"; weights of ITU-R BT.601. */
 export function readableOn(colour) {
   const [red, green, blue] = [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16));
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#1d2327" : "#ffffff";
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 120 ? "#1d2327" : "#ffffff";
 }
 
 /** A small square in a state's colour, with its sign. */

@@ -57,6 +57,8 @@ export function map(place, _, query) {
       polygon.addTo(layer);
       shapes.set(shape.id, polygon);
     }
+    ground.dataset.level = found.level;
+    ground.dataset.marked = [...highlighted].filter((id) => shapes.has(id)).length;
   };
   const open = (shape, polygon) => {
     if (shape.id.startsWith("b:")) leaflet.fitBounds(polygon.getBounds());
