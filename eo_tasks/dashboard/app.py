@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
@@ -51,11 +51,11 @@ def make_app(views: Views, access: Access) -> FastAPI:
 @asynccontextmanager
 async def _living(app: FastAPI) -> AsyncIterator[None]:
     app.state.live = Live(app.state.views)
-    looking = asyncio.create_task(app.state.live.run())
+    tasks = [asyncio.create_task(app.state.live.run()), asyncio.create_task(asyncio.to_thread(app.state.views.warm))]
     yield
-    looking.cancel()
-    with suppress(asyncio.CancelledError):
-        await looking
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _health() -> dict[str, str]:

@@ -1,12 +1,16 @@
 """What one dashboard process keeps in memory: the grid, the states of its units, numbers of a second ago."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from time import monotonic
 from typing import Generic, TypeVar
 
+from redis.exceptions import RedisError
+
+from eo_tasks.errors import EOTasksError
 from eo_tasks.overview.known import Known
 from eo_tasks.overview.measures import Changes
 from eo_tasks.overview.places import Places
@@ -45,6 +49,11 @@ class Views:
         self.pipeline = pipeline
         self._summary = _Recent(lambda: read_summary(known))
         self._lock = Lock()
+
+    def warm(self) -> None:
+        """Read what takes long before anyone asks; what cannot be read is told to those who do."""
+        with suppress(EOTasksError, RedisError, OSError):
+            self.states.refresh()
 
     def summary(self) -> Summary:
         """Numbers, a second old at most, however many ask."""

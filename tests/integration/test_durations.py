@@ -47,11 +47,12 @@ def test_every_completed_unit_of_a_run_is_counted_once_with_its_pixels(
         for name, arguments in {"cpu": CPU, "control": CONTROL, "gpu": GPU, "beat": BEAT}.items():
             running.start(name, arguments)
 
-        def is_done() -> bool:
-            return ledger.counts(Stage.BTC, "2021_2022").get(State.COMPLETED) == 2
+        def is_counted() -> bool:  # a moment after it is done
+            is_done = ledger.counts(Stage.BTC, "2021_2022").get(State.COMPLETED) == 2
+            return is_done and sum(one.count for one in Durations(redis).all().values()) >= 10
 
-        wait_for(redis, is_done, DEADLINE_S, running.logs)
-        counted = Durations(redis).all()
+        wait_for(redis, is_counted, DEADLINE_S, running.logs)
+    counted = Durations(redis).all()
     assert {stage: one.count for stage, one in counted.items()} == {Stage.DOWNLOAD: 4, Stage.STORE: 4, Stage.BTC: 2}
     assert all(0 < one.seconds < DEADLINE_S for one in counted.values())
     assert counted[Stage.DOWNLOAD].pixels == 2 * counted[Stage.BTC].pixels > 0

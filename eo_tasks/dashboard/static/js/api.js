@@ -79,9 +79,9 @@ async function call(path, { method = "GET", body } = {}) {
     throw new ApiError(0, "The dashboard does not answer.");
   }
   if (answer.status === 204) return null;
-  const content = await answer.json().catch(() => null);
-  if (answer.ok) return content;
-  throw new ApiError(answer.status, detailOf(content) ?? `The dashboard answered ${answer.status}.`);
+  const content = await answer.json().catch(() => null); // null: cut off in mid-answer, or of a proxy's own
+  if (answer.ok && content !== null) return content;
+  throw new ApiError(answer.ok ? 0 : answer.status, detailOf(content) ?? `The dashboard's answer of ${answer.status} is not whole.`);
 }
 
 function detailOf(content) {

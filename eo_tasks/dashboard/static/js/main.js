@@ -2,7 +2,7 @@
 
 import { currentSession, logOut, onSession, refreshSession, setLogin } from "./api.js";
 import { askForLogin, toast } from "./dialogs.js";
-import { duration, fill, h, percent, units } from "./elements.js";
+import { count, duration, fill, h, percent, units } from "./elements.js";
 import { icon } from "./icons.js";
 import { connect, on } from "./live.js";
 import { cell } from "./panels/cell.js";
@@ -49,7 +49,7 @@ function drawHeadline(summary) {
   fill(document.getElementById("headline"), text);
   const pill = document.getElementById("pill-errors");
   pill.hidden = !summary.stuck;
-  fill(pill, String(summary.stuck));
+  fill(pill, count(summary.stuck));
 }
 
 const login = document.getElementById("login");

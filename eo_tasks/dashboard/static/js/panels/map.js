@@ -79,10 +79,10 @@ export function map(place, _, query) {
     for (const [id, polygon] of shapes) {
       const value = values[id];
       const isMarked = highlighted.has(id);
-      const isUnwanted = !value || value === "-";
+      const isUnwanted = value === undefined || value === null || value === "-";
       polygon.setStyle({
         fillColor: measure.value === "changed" ? ramp(value, most) : stateColour(value),
-        fillOpacity: isUnwanted && measure.value === "state" ? 0.4 : 0.95,
+        fillOpacity: isUnwanted ? 0.4 : 0.95,
         color: isMarked ? accent : isUnwanted ? faint : line, weight: isMarked ? 3 : 1,
       });
       if (isMarked) polygon.bringToFront();
@@ -199,6 +199,6 @@ function ramp(value, most) {
 function rampLegend(most) {
   return h("ul.legend", { "aria-label": "Changed hectares" }, RAMP.map((colour, step) =>
     h("li", {}, h("span.swatch", { style: { background: colour } }), `${((most * step) / RAMP.length).toFixed(1)} ha`)),
-  h("li", {}, "and more"));
+  h("li", {}, "and more"), h("li", {}, h("span.swatch.no-mask"), "no mask"));
 }
 
