@@ -30,6 +30,11 @@ def counted(ledger: Ledger, state: State) -> int:
     return sum(counts.get(state, 0) for counts in ledger.all_counts().values())
 
 
+def done(ledger: Ledger) -> int:
+    """Units of all stages and years whose output is there."""
+    return sum(counts.get(state, 0) for counts in ledger.all_counts().values() for state in State if state.is_done)
+
+
 def has_ended(redis: Redis) -> bool:
     return {run.state for run in Runs(redis).all()} == {RunState.COMPLETE}
 
@@ -95,10 +100,11 @@ def test_clock_that_is_away_costs_time_and_nothing_else(
         enqueue(country, tmp_path, YEARS)
 
         def is_idle() -> bool:  # what was sent is done to its end: download, store and pair, without any tick
-            return counted(ledger, State.COMPLETED) >= 32 and not any(ledger.active(stage) for stage in Stage)
+            return done(ledger) >= 32 and not any(ledger.active(stage) for stage in Stage)
 
         until(is_idle, DEADLINE_S, running.logs)
-        assert counted(ledger, State.COMPLETED) < len(units)
+        assert done(ledger) < len(units)
         running.start("beat", BEAT)
         until(lambda: has_ended(redis), DEADLINE_S, running.logs)
-    assert all(entry.state is State.COMPLETED for entry in ledger.entries(units).values())
+    # On a busy machine a lease of 3 s may end before its work has: the second run of that unit finds its output there.
+    assert {unit.id: entry.state for unit, entry in ledger.entries(units).items() if not entry.state.is_done} == {}
