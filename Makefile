@@ -10,12 +10,17 @@ FORMAT ?= html
 
 # The BTC queue is served by the GPU where there is one, else by a CPU.
 INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
-# The database is started for the modes that use one.
-DATABASE ?= $(shell grep -Eqs '^PIPELINE_MODE=(database_only|hybrid)' .env && echo yes)
-STACK := $(COMPOSE) --profile $(INFERENCE) $(if $(DATABASE),--profile database)
+# The database is started unless .env does without one, and the sample is mapped until .env names a grid.
+DATABASE ?= $(if $(shell grep -s '^PIPELINE_MODE=local_only' .env),,yes)
+SAMPLE ?= $(if $(shell grep -s '^GRID_FILE=.' .env),,yes)
+STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sample.yml) \
+  --profile $(INFERENCE) $(if $(DATABASE),--profile database)
+
+# A variable of .env, or its default.
+set_in_env = $(or $(shell sed -n 's/^$(1)=//p' .env 2>/dev/null),$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos lint lock env up down logs scale shell clean
+.PHONY: help install run test chaos lint lock env build up down logs scale shell clean
 .PHONY: plan enqueue status watch runs pause resume stop cancel errors retry report doctor download store
 
 help:  ## This list
@@ -60,9 +65,15 @@ env:  ## Write .env, or add to it the passwords that it lacks; they are fresh
 	  echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')" >> .env; \
 	  echo "Wrote .env with fresh passwords; the logins of the dashboard (user operator) and of Flower are in it."; }
 
+build: env  ## Build the images
+	$(STACK) build
+
 up: env  ## Start everything in Docker
-	@mkdir -p grids
-	$(STACK) up -d --build
+	@mkdir -p grids models
+	$(STACK) up -d --build || { $(STACK) logs --tail=20 setup; exit 1; }
+	@echo "Dashboard: http://127.0.0.1:$(call set_in_env,MONITORING_PORT,8080)  Flower: http://127.0.0.1:$(call set_in_env,FLOWER_PORT,5555)"
+	@echo "Their logins are in .env. $(if $(SAMPLE),There is no GRID_FILE in it yet: this is the sample area.)"
+	@echo 'Next: make enqueue YEARS="2022 2023 2024", then make watch'
 
 down:  ## Stop everything; the data stay
 	$(STACK) down
@@ -71,7 +82,7 @@ logs:  ## Follow the logs; SERVICE=worker-cpu for one
 	$(STACK) logs -f --tail=100 $(SERVICE)
 
 scale:  ## Run CPU=4 CPU workers
-	$(STACK) up -d --no-build --no-recreate --scale worker-cpu=$(CPU) worker-cpu
+	$(STACK) up -d --no-build --no-recreate --no-deps --scale worker-cpu=$(CPU) worker-cpu
 
 ##--- A running system: the words of eo-tasks, which it is asked by
 

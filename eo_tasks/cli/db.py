@@ -1,8 +1,15 @@
 """``eo-tasks db``: the database, from nothing to this version's tables."""
 
+from collections.abc import Sequence
+from threading import Event
+from time import monotonic
+
 import click
 
-from eo_tasks.settings import load_settings
+from eo_tasks.errors import StoreUnavailableError
+from eo_tasks.settings import Settings, load_settings
+
+RETRY_S = 1.0
 
 
 @click.group()
@@ -20,14 +27,15 @@ def db() -> None:
 
 
 @db.command()
-def init() -> None:
+@click.option(
+    "--wait", "wait_s", type=click.IntRange(0), default=0, help="Wait so long for a server to start, seconds."
+)
+def init(wait_s: int) -> None:
     """Make database, roles, login and extensions, as DB_ADMIN_USER; needs an administrator of the server, once.
 
     Example: DB_ADMIN_USER=postgres DB_ADMIN_PASSWORD_FILE=admin.txt eo-tasks db init
     """
-    from eo_tasks.storage.database.setup import set_up
-
-    for line in set_up(load_settings()):
+    for line in _set_up(load_settings(), monotonic() + wait_s):
         click.echo(line)
     click.echo("Next: eo-tasks db upgrade")
 
@@ -80,3 +88,17 @@ def cells() -> None:
     finally:
         store.database.close()
     click.echo(f"{len(grid.cells)} cells of {grid.path} are in the database.")
+
+
+def _set_up(settings: Settings, until: float) -> Sequence[str]:
+    """Set the database up, as soon as its server answers; both may be started at once."""
+    from eo_tasks.storage.database.setup import set_up
+
+    pause = Event()
+    while True:
+        try:
+            return list(set_up(settings))
+        except StoreUnavailableError:
+            if monotonic() >= until:
+                raise
+        pause.wait(RETRY_S)

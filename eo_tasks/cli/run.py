@@ -124,7 +124,7 @@ def make(folder: Path) -> None:
     """
     made = write_sample(folder.resolve())
     cells, years = ",".join(map(str, made.grid_ids)), f"{made.years[0]}-{made.years[-1]}"
-    click.echo(f"# Scenes cover --years {years} --cells {cells}.")
+    click.echo(f"# Scenes cover --years {years} --cells {cells}; {made.imaged_file} is a grid of these cells alone.")
     for name, value in sample_environment(made).items():
         click.echo(f"{name}={value}")
 

@@ -1,5 +1,6 @@
 """The sample's grid: an invented country of 480 cells, of which six have imagery."""
 
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,8 +26,8 @@ def cells() -> tuple[Cell, ...]:
     return tuple(Cell(grid_id, EPSG, _bounds(row, column)) for grid_id, (row, column) in enumerate(_places()))
 
 
-def write_grid(path: Path) -> None:
-    """Write the grid file as ``eo_tasks.grid.make_grid`` does."""
+def write_grid(path: Path, grid_ids: Collection[int] | None = None) -> None:
+    """Write the grid file as ``eo_tasks.grid.make_grid`` does; of these cells only, under their own numbers."""
     import geopandas
     from shapely.geometry import box
 
@@ -43,6 +44,7 @@ def write_grid(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=path.parent) as folder:  # GDAL insists on the suffix
         aside = Path(folder) / path.name
+        frame = frame if grid_ids is None else frame[frame["grid_id"].isin(grid_ids)]
         frame.to_file(aside, layer=LAYER, driver="GPKG")
         aside.replace(path)
 

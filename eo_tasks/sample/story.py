@@ -12,7 +12,7 @@ from eo_tasks.sample.season import Acquisition
 from eo_tasks.sample.works import Work
 
 SEED = 463
-YEARS = (2021, 2022, 2023)
+YEARS = (2021, 2022, 2023, 2024)
 MARGIN_PX = 16  # of imagery beyond the cells
 
 HALLS, ESTATE, QUARRY, ROAD, CLEAR_CUT = Work.HALLS, Work.ESTATE, Work.QUARRY, Work.ROAD, Work.CLEAR_CUT
@@ -29,6 +29,12 @@ WORKS = {
     (466, 2023): (CLEAR_CUT,),
     (467, 2023): (ESTATE,),
     (468, 2023): (ESTATE, QUARRY, HALLS),
+    (463, 2024): (ROAD, HALLS),
+    (464, 2024): (QUARRY,),
+    (465, 2024): (HALLS, CLEAR_CUT),
+    (466, 2024): (ESTATE, ROAD),
+    (467, 2024): (CLEAR_CUT, HALLS),
+    (468, 2024): (),
 }
 
 # Two dates a year are free of clouds, so that every pixel is seen at least twice. Baselines and offsets are mixed as
@@ -52,6 +58,12 @@ ACQUISITIONS = (
     Acquisition(2023, 7, 11, 0.30, satellite="S2A", baseline="05.09", offset_applied=True, has_edge=True),
     Acquisition(2023, 8, 15, 0.00, satellite="S2A", baseline="05.09"),
     Acquisition(2023, 9, 12, 0.15, cirrus=0.20, satellite="S2B", baseline="05.09"),
+    Acquisition(2024, 4, 13, 0.30, satellite="S2A", baseline="05.10"),
+    Acquisition(2024, 5, 8, 0.15, cirrus=0.14, satellite="S2B", baseline="05.10", offset_applied=True),
+    Acquisition(2024, 6, 17, 0.00, satellite="S2A", baseline="05.10"),
+    Acquisition(2024, 7, 22, 0.00, satellite="S2B", baseline="05.10", offset_applied=True),
+    Acquisition(2024, 8, 11, 0.40, satellite="S2B", baseline="05.11", has_edge=True),
+    Acquisition(2024, 9, 5, 0.20, satellite="S2A", baseline="05.11"),
 )
 
 # Fog that never lifts, so that one composite has a hole: cell, year, row and column in the cell, radius.

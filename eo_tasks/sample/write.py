@@ -16,7 +16,7 @@ from eo_tasks.sample.scenes import COLLECTION, SceneRecord, write_catalog, write
 from eo_tasks.sample.season import Acquisition, observe
 from eo_tasks.sample.story import ACQUISITIONS, YEARS, cell_window, imaged, lasting_fog, sample_landscape
 
-VERSION = 1  # raise it whenever the same code would write other files
+VERSION = 2  # raise it whenever the same code would write other files
 MARKER = "sample.json"
 WRITERS = 2  # scenes made at once; each needs about 150 MB
 
@@ -27,6 +27,7 @@ class Sample:
 
     Attributes:
         grid_file: 480 cells.
+        imaged_file: A grid file of the cells with scenes alone.
         catalog: ``catalog.json`` of a static STAC catalog.
         truth: Folder of the true changes, see ``truth_file``.
         years: Years with scenes.
@@ -34,6 +35,7 @@ class Sample:
     """
 
     grid_file: Path
+    imaged_file: Path
     catalog: Path
     truth: Path
     years: tuple[int, ...] = YEARS
@@ -56,17 +58,23 @@ def write_sample(folder: Path) -> Sample:
     Returns:
         Where everything lies.
     """
-    sample = Sample(folder / "grid.gpkg", folder / "catalog" / "catalog.json", folder / "truth")
+    sample = Sample(folder / "grid.gpkg", folder / "cells.gpkg", folder / "catalog" / "catalog.json", folder / "truth")
     if _is_whole(folder):
         return sample
     (folder / MARKER).unlink(missing_ok=True)
     write_grid(sample.grid_file)
+    write_grid(sample.imaged_file, sample.grid_ids)
     landscape = sample_landscape()
     written = _write_truth(sample, landscape)
     with ThreadPoolExecutor(WRITERS) as pool:
         records = list(pool.map(lambda one: _write_one(sample, landscape, one), ACQUISITIONS))
     write_catalog(sample.catalog.parent, records)
-    written += [sample.grid_file, sample.catalog, *sample.catalog.parent.glob(f"{COLLECTION}/**/*.*")]
+    written += [
+        sample.grid_file,
+        sample.imaged_file,
+        sample.catalog,
+        *sample.catalog.parent.glob(f"{COLLECTION}/**/*.*"),
+    ]
     write_json(
         folder / MARKER,
         {"version": VERSION, "files": sorted(str(path.relative_to(folder)) for path in written)},

@@ -1,8 +1,12 @@
 """The database from nothing, as docs/database.md tells it, and the queries that it shows."""
 
+import contextlib
 import re
+import socket
+import socketserver
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import psycopg
 import pytest
@@ -63,6 +67,46 @@ def test_a_database_is_made_from_nothing_and_workers_may_only_write_rows(
             connection.execute(query)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DROP TABLE eo")
+
+
+def test_a_server_that_starts_later_is_waited_for(environment_of_nothing: dict[str, str]) -> None:
+    """A door to the server that turns the first one away, as a server that is not up yet does."""
+    server = (environment_of_nothing["DB_HOST"], int(environment_of_nothing["DB_PORT"]))
+    turned_away = Event()
+
+    class Door(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            if not turned_away.is_set():
+                turned_away.set()
+                return
+            with socket.create_connection(server) as inside:
+                answers = Thread(target=_pass_on, args=(inside, self.request))
+                answers.start()
+                _pass_on(self.request, inside)
+                answers.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Door) as door:
+        Thread(target=door.serve_forever, args=(0.05,)).start()
+        try:
+            late = environment_of_nothing | {"DB_PORT": str(door.server_address[1])}
+            assert "Database setup is made." in told(late, "db", "init", "--wait", "60")
+        finally:
+            door.shutdown()
+    assert turned_away.is_set()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while part := source.recv(1 << 16):
+            target.sendall(part)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_a_server_that_never_starts_is_told_in_one_line(environment_of_nothing: dict[str, str]) -> None:
+    nowhere = environment_of_nothing | {"DB_PORT": "9"}
+    result = CliRunner().invoke(main, ["db", "init", "--wait", "1"], env=nowhere)
+    assert result.exit_code == 1
+    assert len(result.output.strip().splitlines()) == 1
 
 
 def test_the_docs_show_queries() -> None:

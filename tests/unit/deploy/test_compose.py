@@ -29,7 +29,7 @@ COMMANDS = {
 GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD", "DASHBOARD_PASSWORD", "FLOWER_BASIC_AUTH"}
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 FIXED_IN_CONTAINERS = {"DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "DB_HOST", "DB_PORT"}
-ONE_SHOT = "db-upgrade"  # ends when it is done
+ONE_SHOT = "setup"  # ends when it is done
 ALERTS = {name.upper() for name in Settings.model_fields if name.startswith(("alert_", "smtp_"))}
 SCREENS = {name.upper() for name in Settings.model_fields if name.startswith(("flower_", "dashboard_", "monitoring_"))}
 NOT_OF_WORKERS = {"DB_ADMIN_USER", "DB_ADMIN_PASSWORD", *SCREENS, *ALERTS}
@@ -57,7 +57,27 @@ def test_an_optional_service_has_its_profile(service: str, profile: str):
 
 def test_everything_else_starts_without_a_profile():
     always = {name for name, service in SERVICES.items() if "profiles" not in service}
-    assert always == {"redis", "worker-cpu", "worker-control", "beat", "dashboard", "flower"}
+    assert always == {"setup", "redis", "worker-cpu", "worker-control", "beat", "dashboard", "flower"}
+
+
+@pytest.mark.parametrize("service", OURS.keys() - {ONE_SHOT})
+def test_nothing_of_ours_starts_before_what_it_needs(service: str):
+    needed = {name: one["condition"] for name, one in SERVICES[service]["depends_on"].items()}
+    assert needed.pop("redis") == "service_healthy"
+    reads_the_archive = "eo-data:/data" in SERVICES[service].get("volumes", [])
+    assert needed == ({"setup": "service_completed_successfully"} if reads_the_archive else {})
+
+
+def test_the_sample_is_apart_from_real_data_in_every_place():
+    overlay = yaml.safe_load((ROOT / "deploy" / "compose.sample.yml").read_text(encoding="utf-8"))["services"]
+    assert overlay.keys() == OURS.keys()
+    ours = overlay["worker-cpu"]["environment"]
+    for name in ("DATA_DIR", "REDIS_URL", "REDIS_RESULT_URL", "DB_NAME"):
+        assert ours[name] != COMPOSE["x-settings"].get(name, COMPOSE["x-database"].get(name))
+    assert ours["REDIS_URL"] != ours["REDIS_RESULT_URL"]
+    for name, service in overlay.items():
+        assert service.keys() == {"environment"}
+        assert service["environment"] == (ours | {"SAMPLE_DIR": ours["DATA_DIR"]} if name == ONE_SHOT else ours)
 
 
 def test_the_gpu_worker_reserves_a_device_and_its_stand_in_does_not():
@@ -94,7 +114,7 @@ def test_every_published_port_is_on_the_loopback_unless_asked_otherwise():
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_comes_back_has_an_init_and_a_bounded_log(service: str):
-    assert SERVICES[service]["restart"] == ("on-failure" if service == ONE_SHOT else "unless-stopped")
+    assert SERVICES[service]["restart"] == ("no" if service == ONE_SHOT else "unless-stopped")
     assert SERVICES[service]["init"] is True
     assert SERVICES[service]["logging"]["options"]["max-size"]
 
@@ -113,10 +133,14 @@ def test_a_stopped_worker_has_time_to_hand_its_units_back(service: str):
     assert WORKERS[service]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
 
 
-def test_workers_share_the_data_and_cannot_write_to_the_grid():
+def test_workers_share_the_data_and_cannot_write_to_the_grid_or_the_network():
     assert WORKERS.keys() == {"worker-cpu", "worker-control", "worker-gpu", "worker-btc-cpu"}
     for service in WORKERS.values():
-        assert service["volumes"] == ["eo-data:/data", "${GRID_DIR:-./grids}:/srv/eo-tasks/grids:ro"]
+        assert service["volumes"] == [
+            "eo-data:/data",
+            "${GRID_DIR:-./grids}:/srv/eo-tasks/grids:ro",
+            "${MODEL_DIR:-./models}:/srv/eo-tasks/models:ro",
+        ]
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -157,11 +181,11 @@ def test_every_part_gets_the_same_settings(service: str):
 @pytest.mark.parametrize("service", OURS)
 def test_container_specific_settings_cannot_be_changed_from_outside(service: str):
     given = OURS[service]["environment"]
-    assert all("$" not in given[name] for name in FIXED_IN_CONTAINERS & given.keys() - {"DATA_DIR"})
-    assert given["DATA_DIR"].startswith("/data/")  # on the volume, whatever DATA_DIR is outside
+    assert all("$" not in given[name] for name in FIXED_IN_CONTAINERS & given.keys())
+    assert given["DATA_DIR"] == "/data"  # on the volume, whatever DATA_DIR is outside
 
 
-def test_only_the_upgrade_logs_in_as_the_databases_administrator():
+def test_only_the_setup_logs_in_as_the_databases_administrator():
     assert [name for name, service in OURS.items() if "DB_ADMIN_PASSWORD" in service["environment"]] == [ONE_SHOT]
 
 
@@ -195,8 +219,11 @@ def test_the_example_sets_nothing_and_leaves_passwords_to_be_generated():
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_an_image_runs_as_a_fixed_user_that_is_not_root(dockerfile: str):
-    last_stage = DOCKERFILES[dockerfile].rpartition("\nFROM ")[2]
-    assert re.findall(r"^USER (.*)$", last_stage, re.MULTILINE) == ["10001:10001"]
+    for stage in re.split(r"^FROM ", DOCKERFILES[dockerfile], flags=re.MULTILINE):
+        users = re.findall(r"^USER (.*)$", stage, re.MULTILINE)
+        assert users[-1:] in ([], ["10001:10001"])
+    (runtime,) = re.findall(r"^LABEL.*?^CMD", DOCKERFILES[dockerfile], re.MULTILINE | re.DOTALL)
+    assert "\nUSER 10001:10001\n" in runtime
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
