@@ -1,0 +1,1 @@
+"""What ``scripts/verify-compose`` is made of."""
