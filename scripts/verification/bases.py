@@ -33,7 +33,8 @@ CMD ["redis-server"]
 
 _DATABASE = f"""
 FROM {PYTHON}
-RUN apt-get update && apt-get install -y --no-install-recommends postgresql postgresql-postgis && rm -rf /var/lib/apt/lists/* \\
+RUN apt-get update && apt-get install -y --no-install-recommends postgresql postgresql-postgis \\
+ && rm -rf /var/lib/apt/lists/* \\
  && install -d -o postgres -g postgres -m 700 /home/postgres/pgdata/data \\
  && ln -s /usr/lib/postgresql/*/bin/* /usr/local/bin/ 2>/dev/null || true
 COPY start-postgres /usr/local/bin/
@@ -149,7 +150,7 @@ def _configure_pip(root: Path) -> None:
 
 
 def _serve_wheels() -> str | None:
-    """Serve the folder of PIP_FIND_LINKS on the loopback, as long as this process lives: builds see no folder of ours."""
+    """Serve the folder of PIP_FIND_LINKS on the loopback, as long as this process lives; builds see no folder."""
     wheels = os.environ.get("PIP_FIND_LINKS", "")
     if not Path(wheels).is_dir() or not wheels:
         return None

@@ -48,8 +48,9 @@ def _start(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[byt
     process = subprocess.Popen(
         [
             "dockerd", "--data-root", f"{folder}/engine", "--exec-root", f"{folder}/exec",
-            "-p", f"{folder}/dockerd.pid", "-H", environment["DOCKER_HOST"], "--storage-driver", "overlay2", "--iptables=false", "--ip6tables=false",
-            "--bip", "10.199.0.1/24", "--exec-opt", "native.cgroupdriver=cgroupfs",
+            "-p", f"{folder}/dockerd.pid", "-H", environment["DOCKER_HOST"], "--storage-driver", "overlay2",
+            "--iptables=false", "--ip6tables=false", "--bip", "10.199.0.1/24",
+            "--exec-opt", "native.cgroupdriver=cgroupfs",
         ],
         stdout=log,
         stderr=log,
