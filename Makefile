@@ -10,10 +10,12 @@ FORMAT ?= html
 
 # The BTC queue is served by the GPU where there is one, else by a CPU.
 INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
-# The database is started unless .env does without one, and the sample is mapped until .env names a grid.
+# The database is started unless .env does without one, and the sample is mapped until .env names a grid. What a site
+# changes in docker-compose.override.yml counts, as it does for compose itself.
 DATABASE ?= $(if $(shell grep -s '^PIPELINE_MODE=local_only' .env),,yes)
 SAMPLE ?= $(if $(shell grep -s '^GRID_FILE=.' .env),,yes)
 STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sample.yml) \
+  $(if $(wildcard docker-compose.override.yml),-f docker-compose.override.yml) \
   --profile $(INFERENCE) $(if $(DATABASE),--profile database)
 
 # A variable of .env, or its default.
