@@ -45,12 +45,13 @@ ENTRYPOINT ["/usr/local/bin/start-postgres"]
 """
 
 # What the published image does with POSTGRES_DB, POSTGRES_USER and POSTGRES_PASSWORD on the first start.
-_START_POSTGRES = """#!/bin/sh
+_START_POSTGRES = r"""#!/bin/sh
 set -eu
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   umask 077
   printf '%s' "$POSTGRES_PASSWORD" >/tmp/password
-  initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust >/dev/null
+  initdb --username="$POSTGRES_USER" --pwfile=/tmp/password --auth-host=scram-sha-256 --auth-local=trust \
+    --encoding=UTF8 --locale=C.UTF-8 >/dev/null
   rm /tmp/password
   echo "host all all all scram-sha-256" >>"$PGDATA/pg_hba.conf"
   pg_ctl -w -o "-c listen_addresses=" start >/dev/null

@@ -69,6 +69,18 @@ def test_a_database_is_made_from_nothing_and_workers_may_only_write_rows(
             connection.execute("DROP TABLE eo")
 
 
+def test_a_database_without_an_encoding_will_do(
+    postgres_server: PostgresServer, environment_of_nothing: dict[str, str]
+) -> None:
+    """As initdb makes one where no locale is set."""
+    with postgres_server.connect() as connection:
+        name = sql.Identifier(NAME)
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'SQL_ASCII'").format(name))
+    assert "Database setup was there." in told(environment_of_nothing, "db", "init")
+    assert "went from nothing to 0001" in told(environment_of_nothing, "db", "upgrade")
+    assert told(environment_of_nothing, "db", "check").endswith("can be used.\n")
+
+
 def test_a_server_that_starts_later_is_waited_for(environment_of_nothing: dict[str, str]) -> None:
     """A door to the server that turns the first one away, as a server that is not up yet does."""
     server = (environment_of_nothing["DB_HOST"], int(environment_of_nothing["DB_PORT"]))
