@@ -22,11 +22,11 @@ STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sampl
 set_in_env = $(or $(shell sed -n 's/^$(1)=//p' .env 2>/dev/null),$(2))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos lint lock env build up down logs scale shell clean
+.PHONY: help install run test chaos lint check-deploy lock audit licences sbom env build up down logs scale shell clean
 .PHONY: plan enqueue status watch runs pause resume stop cancel errors retry report doctor download store
 
 help:  ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 ##--- One machine, nothing installed
 
@@ -54,8 +54,24 @@ lint: install  ## Format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+check-deploy: install  ## Schemas and linters over everything that deploys the project
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check-deploy
+
+##--- What it is made of
+
 lock:  ## Update constraints.txt
 	scripts/lock
+
+audit: install  ## Known vulnerabilities of constraints.txt; asks PyPI
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+
+licences: install  ## Licences of what is installed, in build/licences.md; fails on an unknown one
+	$(BIN)/python scripts/licences
+
+sbom: install  ## Everything in .venv as CycloneDX, in build/sbom.cdx.json
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+	  --of JSON --output-file build/sbom.cdx.json $(VENV)
 
 ##--- Docker
 
