@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from verification.bases import megabytes
 from verification.figures import Figures
+from verification.hub import NETWORK, hub
 from verification.stack import Stack
 from verification.tell import NotHeldError, run, say, until
 
@@ -99,6 +100,30 @@ def _build_gpu_image(stack: Stack, figures: Figures) -> None:
         ["docker", "run", "--rm", "--read-only", "eo-tasks-gpu:local", "python3", "-c", look], stack.environment
     )
     figures.add("the GPU image starts", "docker run --rm --read-only eo-tasks-gpu:local …", f"torch {started.strip()}")
+    _put_network_into_image(stack, figures)
+
+
+def _put_network_into_image(stack: Stack, figures: Figures) -> None:
+    tag, look = (
+        "eo-tasks-gpu:with-model",
+        (
+            "from huggingface_hub import hf_hub_download\n"
+            "print(open(hf_hub_download('blaz-r/BTC-B_oscd96', 'model.safetensors', revision='main')).read())"
+        ),
+    )
+    with hub() as address:
+        command = ["docker", "build", "--network", "host", "--build-arg", f"HF_ENDPOINT={address}"]
+        command += ["--file", "Dockerfile.gpu", "--target", "with-model", "--tag", tag, "."]
+        run(command, stack.environment, stack.folder)
+    read = run(
+        ["docker", "run", "--rm", "--read-only", "--network", "none", tag, "python3", "-c", look], stack.environment
+    )
+    _hold(read.strip() == NETWORK.decode(), "the network is not in the image")
+    figures.add(
+        "the network in the GPU image, from a stand-in of the hub",
+        "docker build --file Dockerfile.gpu --target with-model …",
+        "a container without a network reads it",
+    )
 
 
 def _map_while_things_break(stack: Stack, figures: Figures) -> None:
