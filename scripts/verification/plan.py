@@ -97,9 +97,14 @@ def _build_gpu_image(stack: Stack, figures: Figures) -> None:
     figures.add("size of eo-tasks-gpu:local", "docker image inspect eo-tasks-gpu:local", size)
     look = "import eo_tasks.btc.engine, torch; print(torch.__version__)"
     started = run(
-        ["docker", "run", "--rm", "--read-only", "eo-tasks-gpu:local", "python3", "-c", look], stack.environment
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "eo-tasks-gpu:local", "python3", "-c", look],
+        stack.environment,
     )
-    figures.add("the GPU image starts", "docker run --rm --read-only eo-tasks-gpu:local …", f"torch {started.strip()}")
+    figures.add(
+        "the GPU image starts",
+        "docker run --rm --read-only --tmpfs /tmp eo-tasks-gpu:local …",
+        f"torch {started.strip()}",
+    )
     _put_network_into_image(stack, figures)
 
 
@@ -116,7 +121,8 @@ def _put_network_into_image(stack: Stack, figures: Figures) -> None:
         command += ["--file", "Dockerfile.gpu", "--target", "with-model", "--tag", tag, "."]
         run(command, stack.environment, stack.folder)
     read = run(
-        ["docker", "run", "--rm", "--read-only", "--network", "none", tag, "python3", "-c", look], stack.environment
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", tag, "python3", "-c", look],
+        stack.environment,
     )
     _hold(read.strip() == NETWORK.decode(), "the network is not in the image")
     figures.add(
