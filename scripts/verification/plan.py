@@ -18,6 +18,7 @@ EARLIER = 2021
 CPU_WORKERS = 3
 READY_S, RUN_S = 300, 1500
 ONE_SHOT = "setup"
+AS_IN_COMPOSE = ("docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp")  # noqa: S108
 LONG_RUNNING = {"redis", "timescaledb", "worker-cpu", "worker-control", "worker-btc-cpu", "beat", "flower", "dashboard"}
 
 
@@ -97,7 +98,7 @@ def _build_gpu_image(stack: Stack, figures: Figures) -> None:
     figures.add("size of eo-tasks-gpu:local", "docker image inspect eo-tasks-gpu:local", size)
     look = "import eo_tasks.btc.engine, torch; print(torch.__version__)"
     started = run(
-        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "eo-tasks-gpu:local", "python3", "-c", look],
+        [*AS_IN_COMPOSE, "eo-tasks-gpu:local", "python3", "-c", look],
         stack.environment,
     )
     figures.add(
@@ -121,7 +122,7 @@ def _put_network_into_image(stack: Stack, figures: Figures) -> None:
         command += ["--file", "Dockerfile.gpu", "--target", "with-model", "--tag", tag, "."]
         run(command, stack.environment, stack.folder)
     read = run(
-        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", tag, "python3", "-c", look],
+        [*AS_IN_COMPOSE, "--network", "none", tag, "python3", "-c", look],
         stack.environment,
     )
     _hold(read.strip() == NETWORK.decode(), "the network is not in the image")
