@@ -147,9 +147,9 @@ def _map_while_things_break(stack: Stack, figures: Figures) -> None:
         say(f"{what} ({_composites(stack)} of {wanted} composites, {_masks(stack)} masks)")
         deed()
 
-    at(1, f"make scale CPU={CPU_WORKERS}", lambda: stack.make("scale", f"CPU={CPU_WORKERS}"))
+    at(1, "killing a CPU worker", lambda: stack.kill_from_outside(stack.containers("worker-cpu")[0]))
+    at(2, f"make scale CPU={CPU_WORKERS}", lambda: stack.make("scale", f"CPU={CPU_WORKERS}"))
     scaled_s = until(lambda: _workers(stack, "cpu@") == CPU_WORKERS, READY_S, "three CPU workers")
-    at(2, "killing a CPU worker", lambda: stack.kill_from_outside(stack.containers("worker-cpu")[0]))
     at(5, "killing Redis", lambda: stack.kill_from_outside(stack.containers("redis")[0]))
     at(8, "killing the database", lambda: stack.kill_from_outside(stack.containers("timescaledb")[0]))
     at(8, "killing the BTC worker", lambda: stack.kill_from_outside(stack.containers("worker-btc-cpu")[0]))

@@ -45,6 +45,7 @@ class Stack:
         ports = {name: free_port() for name in ("MONITORING_PORT", "FLOWER_PORT", "REDIS_PORT", "DB_PORT")}
         with (folder / ".env").open("a", encoding="utf-8") as file:
             file.writelines(f"{name}={port}\n" for name, port in ports.items())
+            file.write("MAX_WORKERS=1\n")  # so that there is a run to scale and to break
         return stack
 
     def make(self, target: str, *arguments: str) -> str:
