@@ -97,10 +97,7 @@ def _build_gpu_image(stack: Stack, figures: Figures) -> None:
     size = megabytes("eo-tasks-gpu:local", stack.environment)
     figures.add("size of eo-tasks-gpu:local", "docker image inspect eo-tasks-gpu:local", size)
     look = "import eo_tasks.btc.engine, torch; print(torch.__version__)"
-    started = run(
-        [*AS_IN_COMPOSE, "eo-tasks-gpu:local", "python3", "-c", look],
-        stack.environment,
-    )
+    started = run([*AS_IN_COMPOSE, "eo-tasks-gpu:local", "python3", "-c", look], stack.environment)
     figures.add(
         "the GPU image starts",
         "docker run --rm --read-only --tmpfs /tmp eo-tasks-gpu:local …",
@@ -110,21 +107,16 @@ def _build_gpu_image(stack: Stack, figures: Figures) -> None:
 
 
 def _put_network_into_image(stack: Stack, figures: Figures) -> None:
-    tag, look = (
-        "eo-tasks-gpu:with-model",
-        (
-            "from huggingface_hub import hf_hub_download\n"
-            "print(open(hf_hub_download('blaz-r/BTC-B_oscd96', 'model.safetensors', revision='main')).read())"
-        ),
+    tag = "eo-tasks-gpu:with-model"
+    look = (
+        "from huggingface_hub import hf_hub_download\n"
+        "print(open(hf_hub_download('blaz-r/BTC-B_oscd96', 'model.safetensors', revision='main')).read())"
     )
     with hub() as address:
         command = ["docker", "build", "--network", "host", "--build-arg", f"HF_ENDPOINT={address}"]
         command += ["--file", "Dockerfile.gpu", "--target", "with-model", "--tag", tag, "."]
         run(command, stack.environment, stack.folder)
-    read = run(
-        [*AS_IN_COMPOSE, "--network", "none", tag, "python3", "-c", look],
-        stack.environment,
-    )
+    read = run([*AS_IN_COMPOSE, "--network", "none", tag, "python3", "-c", look], stack.environment)
     _hold(read.strip() == NETWORK.decode(), "the network is not in the image")
     figures.add(
         "the network in the GPU image, from a stand-in of the hub",

@@ -70,7 +70,7 @@ class Login:
         return URL.create("postgresql+psycopg", self.user, password, self.host, self.port, self.database)
 
     @property
-    def options(self) -> dict[str, str]:
+    def connect_args(self) -> dict[str, str]:
         """libpq's settings: TLS, and text in UTF-8 also where the database has no encoding (SQL_ASCII)."""
         tls = {"sslmode": self.sslmode} | ({"sslrootcert": self.sslrootcert} if self.sslrootcert else {})
         return {"client_encoding": "utf8", **tls}
@@ -127,7 +127,7 @@ def _engine(login: Login) -> Engine:
             "keepalives_count": 3,
             "tcp_user_timeout": DEAD_S * 1000,
             "prepare_threshold": None,  # prepared statements do not survive a pooler between us and the server
-            **login.options,
+            **login.connect_args,
         },
     )
     event.listen(engine, "before_cursor_execute", _set_format)

@@ -26,7 +26,7 @@ def set_up(settings: Settings) -> Iterator[str]:
         StorageError: The administrator's login may not do it.
     """
     server, here = Login.of_admin(settings, MAINTENANCE), Login.of_admin(settings)
-    engine = create_engine(server.url, isolation_level="AUTOCOMMIT", connect_args=server.options)
+    engine = create_engine(server.url, isolation_level="AUTOCOMMIT", connect_args=server.connect_args)
     try:
         with engine.connect() as connection:
             yield from _make_roles(connection, settings)

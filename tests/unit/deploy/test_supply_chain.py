@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[3]
 
 
-def in_copy(folder: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run a command in a copy of what it looks at, with the tools of this environment first on the path."""
+def run_in(folder: Path, *command: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a folder, with the tools of this environment first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PATH": path})
 
@@ -35,7 +35,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_what_deploys_the_project_has_no_finding():
-    done = in_copy(ROOT, "scripts/check-deploy")
+    done = run_in(ROOT, "scripts/check-deploy")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -44,7 +44,7 @@ def test_a_finding_is_told_and_the_other_checks_go_on(copy: Path):
     compose.write_text(compose.read_text(encoding="utf-8") + "\nservise: {}\n", encoding="utf-8")
     dockerfile = copy / "Dockerfile.cpu"
     dockerfile.write_text(dockerfile.read_text(encoding="utf-8") + "\nUSER root\n", encoding="utf-8")
-    done = in_copy(copy, "scripts/check-deploy")
+    done = run_in(copy, "scripts/check-deploy")
     assert done.returncode == 1
     assert re.search(r"FAILED +compose files: schema", done.stdout)
     assert re.search(r"FAILED +Dockerfiles: hadolint", done.stdout)
@@ -52,7 +52,7 @@ def test_a_finding_is_told_and_the_other_checks_go_on(copy: Path):
 
 
 def test_every_licence_is_known():
-    done = in_copy(ROOT, sys.executable, "scripts/licences")
+    done = run_in(ROOT, sys.executable, "scripts/licences")
     assert done.returncode == 0, done.stderr
     listed = (ROOT / "build" / "licences.md").read_text(encoding="utf-8")
     assert re.search(r"\| celery \| [\d.]+ \| BSD", listed)
@@ -60,8 +60,8 @@ def test_every_licence_is_known():
 
 def test_a_licence_that_is_not_known_is_told(copy: Path):
     script = copy / "scripts" / "licences"
-    script.write_text(script.read_text(encoding="utf-8").replace("|LGPL.*", ""), encoding="utf-8")
-    done = in_copy(copy, sys.executable, "scripts/licences")
+    script.write_text(script.read_text(encoding="utf-8").replace(r"|LGPL-3\.0-only", ""), encoding="utf-8")
+    done = run_in(copy, sys.executable, "scripts/licences")
     assert done.returncode == 1
     assert "psycopg" in done.stderr
 
@@ -85,7 +85,7 @@ def test_actions_are_fixed_by_commit_and_may_only_read():
 def test_the_bill_of_materials_names_what_is_installed(tmp_path: Path):
     out = tmp_path / "sbom.json"
     command = ["cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--output-reproducible"]
-    done = in_copy(ROOT, *command, "--of", "JSON", "--output-file", out, sys.prefix)
+    done = run_in(ROOT, *command, "--of", "JSON", "--output-file", out, sys.prefix)
     assert done.returncode == 0, done.stderr
     names = {component["name"].lower() for component in json.loads(out.read_text(encoding="utf-8"))["components"]}
     assert {"celery", "torch", "redis"} <= names
