@@ -14,12 +14,16 @@ INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
 # changes in docker-compose.override.yml counts, as it does for compose itself.
 DATABASE ?= $(if $(shell grep -s '^PIPELINE_MODE=local_only' .env),,yes)
 SAMPLE ?= $(if $(shell grep -s '^GRID_FILE=.' .env),,yes)
+TLS ?= $(shell grep -s -E '^REDIS_TLS=(yes|true|on|1)' .env)
 STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sample.yml) \
+  $(if $(TLS),-f deploy/compose.tls.yml) \
   $(if $(wildcard docker-compose.override.yml),-f docker-compose.override.yml) \
   --profile $(INFERENCE) $(if $(DATABASE),--profile database)
 
 # A variable of .env, or its default.
 set_in_env = $(or $(shell sed -n 's/^$(1)=//p' .env 2>/dev/null),$(2))
+
+CERTIFICATES = $(call set_in_env,CERTIFICATES_DIR,./certificates)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test chaos lint check-deploy lock audit licences sbom env build up down logs scale shell clean
@@ -77,8 +81,10 @@ sbom: install  ## Everything in .venv as CycloneDX, in build/sbom.cdx.json
 
 env:  ## Write .env, or add to it the passwords that it lacks; they are fresh
 	@umask 077; test -f .env || cp deploy/env.example .env; \
-	for name in REDIS_PASSWORD DB_PASSWORD DB_ADMIN_PASSWORD DASHBOARD_PASSWORD; do grep -q "^$$name=" .env || \
-	  echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')" >> .env; done; \
+	grep -q "^REDIS_USERNAME=" .env || echo "REDIS_USERNAME=worker" >> .env; \
+	for name in REDIS_PASSWORD REDIS_DASHBOARD_PASSWORD REDIS_FLOWER_PASSWORD \
+	  DB_PASSWORD DB_ADMIN_PASSWORD DASHBOARD_PASSWORD; do grep -q "^$$name=" .env || \
+	    echo "$$name=$$($(PYTHON) -c 'import secrets; print(secrets.token_hex(16))')" >> .env; done; \
 	grep -q "^FLOWER_BASIC_AUTH=" .env || { \
 	  echo "FLOWER_BASIC_AUTH=operator:$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))')" >> .env; \
 	  echo "Wrote .env with fresh passwords; the logins of the dashboard (user operator) and of Flower are in it."; }
@@ -87,7 +93,8 @@ build: env  ## Build the images
 	$(STACK) build
 
 up: env  ## Start everything in Docker
-	@mkdir -p grids models
+	@mkdir -p grids models && chmod -R a+rX deploy/redis
+	$(if $(TLS),@test -f $(CERTIFICATES)/redis.key || scripts/make-certificates $(CERTIFICATES))
 	$(STACK) up -d --build || { $(STACK) logs --tail=20 setup; exit 1; }
 	@echo "Dashboard: http://127.0.0.1:$(call set_in_env,MONITORING_PORT,8080)  Flower: http://127.0.0.1:$(call set_in_env,FLOWER_PORT,5555)"
 	@echo "Their logins are in .env. $(if $(SAMPLE),There is no GRID_FILE in it yet: this is the sample area.)"

@@ -27,7 +27,7 @@ from eo_tasks.state.connection import connect
 from eo_tasks.state.entry import Limits
 from eo_tasks.state.order import Order
 from eo_tasks.state.orders import Orders
-from eo_tasks.urls import with_password
+from eo_tasks.urls import with_login
 
 RESULTS = Path(__file__).parent / "results" / "orders.json"
 NUMBERS = (100, 1000, 10_000)
@@ -42,7 +42,7 @@ def main() -> None:
             try:
                 wait_for_redis(server)
                 known = server.environment
-                redis = connect(with_password(known["REDIS_RESULT_URL"], known["REDIS_PASSWORD"]))
+                redis = connect(with_login(known["REDIS_RESULT_URL"], known["REDIS_USERNAME"], known["REDIS_PASSWORD"]))
                 rows = [measure(redis, number) for number in NUMBERS]
             finally:
                 process.terminate()

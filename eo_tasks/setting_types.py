@@ -1,5 +1,6 @@
 """What settings are made of: their choices, and how their text is read."""
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -179,6 +180,12 @@ def _expanded(path: Path) -> Path:
     return path.expanduser()
 
 
+def _readable(path: Path) -> Path:
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("a file that exists and that this user may read")
+    return path
+
+
 def _joined(items: tuple[Any, ...]) -> str:
     return ",".join(str(item) for item in items)
 
@@ -215,4 +222,5 @@ Stretch = Annotated[
 Url = Annotated[str, AfterValidator(_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Folder = Annotated[Path, AfterValidator(_expanded)]  # or file
+File = Annotated[Path, AfterValidator(_expanded), AfterValidator(_readable)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -19,6 +19,7 @@ from eo_tasks.errors import SettingsError
 from eo_tasks.setting_types import (
     BandNames,
     Device,
+    File,
     Folder,
     ImagerySource,
     ImagerySources,
@@ -36,7 +37,7 @@ from eo_tasks.setting_types import (
     Stretch,
     Url,
 )
-from eo_tasks.urls import MASK, redacted, with_password
+from eo_tasks.urls import MASK, redacted, with_login, with_tls
 
 PUBLISHED_CHECKPOINT = "blaz-r/BTC-B_oscd96"
 THRESHOLD = 0.2
@@ -121,7 +122,14 @@ class Settings(BaseSettings):
     redis_result_url: RedisUrl | None = Field(
         None, description="result backend and ledger; default: the next database of the broker's Redis"
     )
+    redis_username: str | None = Field(None, description="user put into both URLs; default: Redis's user default")
     redis_password: SecretStr | None = Field(None, description="password put into both URLs")
+    redis_tls: bool = Field(False, description="encrypt the connections to Redis, as rediss:// does")
+    redis_tls_ca: File | None = Field(
+        None, description="certificates of those who may vouch for Redis; default: the system's"
+    )
+    redis_tls_cert: File | None = Field(None, description="certificate shown to a Redis that asks for one")
+    redis_tls_key: File | None = Field(None, description="its key")
     max_in_flight: int = Field(1000, ge=1, description="most units of one stage in its queue, at work or to be retried")
 
     max_attempts: int = Field(10, ge=1, description="tries of a unit that fails for passing reasons")
@@ -219,6 +227,8 @@ class Settings(BaseSettings):
             raise ValueError("BTC_STRETCH takes three bands: red, green, blue")
         if missing := [band for band in self.btc_stretch if band not in self.composite_bands]:
             raise ValueError(f"BTC_STRETCH uses {', '.join(missing)}, which COMPOSITE_BANDS lacks")
+        if (self.redis_tls_cert is None) != (self.redis_tls_key is None):
+            raise ValueError("REDIS_TLS_CERT and REDIS_TLS_KEY belong together: set both or neither")
         return self
 
     @classmethod
@@ -235,22 +245,30 @@ class Settings(BaseSettings):
 
     @property
     def broker_url(self) -> str:
-        """The broker's URL with its password; never log it."""
-        return with_password(self.redis_url, self._password)
+        """The broker's URL with login and TLS; never log it."""
+        return self._redis(self.redis_url)
 
     @property
     def result_url(self) -> str:
-        """The result backend's URL with its password; never log it."""
+        """The result backend's URL with login and TLS; never log it."""
         url = self.redis_result_url
         if url is None:
             parts = urlsplit(self.redis_url)
             database = int(parts.path.strip("/") or 0) + 1
             url = urlunsplit(parts._replace(path=f"/{database}"))
-        return with_password(url, self._password)
+        return self._redis(url)
 
-    @property
-    def _password(self) -> str | None:
-        return None if self.redis_password is None else self.redis_password.get_secret_value()
+    def _redis(self, url: str) -> str:
+        password = None if self.redis_password is None else self.redis_password.get_secret_value()
+        url = with_login(url, self.redis_username, password)
+        if not self.redis_tls and urlsplit(url).scheme == "redis":
+            return url
+        files = {
+            "ssl_ca_certs": self.redis_tls_ca,
+            "ssl_certfile": self.redis_tls_cert,
+            "ssl_keyfile": self.redis_tls_key,
+        }
+        return with_tls(url, files)
 
     def table(self) -> list[tuple[str, str, str]]:
         """Each variable, its value with secrets masked, and what it means."""

@@ -33,7 +33,9 @@ class RedisServer:
         return {
             "REDIS_URL": f"redis://127.0.0.1:{self.port}/0",
             "REDIS_RESULT_URL": f"redis://127.0.0.1:{self.port}/1",
+            "REDIS_USERNAME": "default",
             "REDIS_PASSWORD": self.password,
+            "REDIS_TLS": "false",
         }
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ssl import SSLError
 
 from redis import Redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -33,14 +34,26 @@ def explained(url: str) -> Iterator[None]:
     """Say in one line why Redis could not be used.
 
     Raises:
-        SettingsError: The password is wrong.
-        BrokerError: Redis does not answer, or refuses the command.
+        SettingsError: It refuses the login or the command, or its certificate is not trusted.
+        BrokerError: It does not answer, or something else is wrong with it.
     """
     try:
         yield
     except AuthenticationError as error:
-        raise SettingsError(f"Redis at {redacted(url)} refuses the password: check REDIS_PASSWORD.") from error
+        raise SettingsError(
+            f"Redis at {redacted(url)} refuses the login: check REDIS_USERNAME and REDIS_PASSWORD."
+        ) from error
+    except NoPermissionError as error:
+        raise SettingsError(
+            f"Redis at {redacted(url)} does not let its user do that ({error}): check REDIS_USERNAME, and its rights "
+            "against deploy/redis/users.acl."
+        ) from error
     except RedisError as error:
+        if isinstance(error.__cause__, SSLError):
+            raise SettingsError(
+                f"Redis at {redacted(url)}: no TLS with it ({error.__cause__}). Check REDIS_TLS and REDIS_TLS_CA, and "
+                "that its certificate is for this host name and has not expired."
+            ) from error
         raise BrokerError(
             f"Redis at {redacted(url)} does not work ({error}). Is it running, and REDIS_URL right?"
         ) from error

@@ -26,9 +26,17 @@ COMMANDS = {
     "flower": "celery -A eo_tasks flower",
     "dashboard": "python -m eo_tasks.dashboard",
 }
-GENERATED = {"REDIS_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD", "DASHBOARD_PASSWORD", "FLOWER_BASIC_AUTH"}
+GENERATED = {
+    "REDIS_PASSWORD", "REDIS_DASHBOARD_PASSWORD", "REDIS_FLOWER_PASSWORD", "DB_PASSWORD", "DB_ADMIN_PASSWORD",
+    "DASHBOARD_PASSWORD", "FLOWER_BASIC_AUTH",
+}  # fmt: skip
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
-FIXED_IN_CONTAINERS = {"DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "DB_HOST", "DB_PORT"}
+FIXED_IN_CONTAINERS = {
+    "DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "REDIS_USERNAME", "REDIS_TLS_CA", "DB_HOST",
+    "DB_PORT",
+}  # fmt: skip
+REDIS = ROOT / "deploy" / "redis"
+USERS = {"flower": "flower", "dashboard": "dashboard"}  # of Redis, by service; all others are `worker`
 ONE_SHOT = "setup"  # ends when it is done
 ALERTS = {name.upper() for name in Settings.model_fields if name.startswith(("alert_", "smtp_"))}
 SCREENS = {name.upper() for name in Settings.model_fields if name.startswith(("flower_", "dashboard_", "monitoring_"))}
@@ -150,9 +158,30 @@ def test_our_processes_have_no_privileges_and_a_read_only_root(service: str):
 
 
 def test_redis_keeps_what_it_is_given():
-    command = " ".join(SERVICES["redis"]["command"])
-    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "requirepass"):
-        assert option in command
+    command, start = SERVICES["redis"]["command"], (REDIS / "start").read_text(encoding="utf-8")
+    assert command[0] == "/etc/eo-tasks/redis/start"
+    assert f"./deploy/redis:{Path(command[0]).parent}:ro" in SERVICES["redis"]["volumes"]
+    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "--aclfile"):
+        assert option in start
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_part_logs_in_to_redis_as_its_own_user(service: str):
+    given, user = OURS[service]["environment"], USERS.get(service, "worker")
+    assert given["REDIS_USERNAME"] == user
+    (line,) = [line for line in (REDIS / "users.acl").read_text().splitlines() if line.startswith(f"user {user} ")]
+    (variable,) = re.findall(r"#([A-Z_]+)", line)
+    assert given["REDIS_PASSWORD"].startswith(f"${{{variable}:?")
+
+
+def test_with_tls_every_part_trusts_the_certificate_that_redis_has():
+    overlay = yaml.safe_load((ROOT / "deploy" / "compose.tls.yml").read_text(encoding="utf-8"))["services"]
+    assert overlay.keys() == OURS.keys() | {"redis"}
+    for service in OURS:
+        (mount,) = overlay[service]["volumes"]
+        assert mount.endswith(f"/ca.crt:{overlay[service]['environment']['REDIS_TLS_CA']}:ro")
+        assert mount in overlay["redis"]["volumes"]
+        assert OURS[service]["environment"]["REDIS_TLS"] == SERVICES["redis"]["environment"]["REDIS_TLS"]
 
 
 def test_every_setting_reaches_the_worker_that_downloads():
@@ -175,7 +204,11 @@ def test_the_dashboard_shows_nothing_before_a_login():
 @pytest.mark.parametrize("service", OURS)
 def test_every_part_gets_the_same_settings(service: str):
     given = OURS[service]["environment"]
-    assert COMPOSE["x-settings"].items() - {("BTC_DEVICE", None)} <= given.items()
+    own = {
+        ("BTC_DEVICE", None),
+        *((name, COMPOSE["x-settings"][name]) for name in ("REDIS_USERNAME", "REDIS_PASSWORD")),
+    }
+    assert COMPOSE["x-settings"].items() - own <= given.items()
 
 
 @pytest.mark.parametrize("service", OURS)

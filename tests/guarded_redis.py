@@ -1,0 +1,98 @@
+"""A real Redis as ``deploy/redis/start`` starts it: with a user for each part, and TLS where it is wanted."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.exceptions import BusyLoadingError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from eo_tasks.local.redis_server import free_port
+
+ROOT = Path(__file__).parents[1]
+NEEDED = "no Redis 7 on this machine (Debian: redis-server), which can tell reading a key from writing it"
+PASSWORDS = {
+    "worker": "REDIS_PASSWORD",
+    "dashboard": "REDIS_DASHBOARD_PASSWORD",
+    "flower": "REDIS_FLOWER_PASSWORD",
+}
+INSPECTOR = "inspector"  # of the tests, who may look at everything
+
+
+def find_redis7() -> bool:
+    """Whether ``redis-server`` is there and new enough."""
+    program = shutil.which("redis-server")
+    if program is None:
+        return False
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"v=(\d+)", told)
+    return found is not None and int(found[1]) >= 7
+
+
+@dataclass(frozen=True)
+class GuardedRedis:
+    """One server.
+
+    Attributes:
+        passwords: By user.
+        certificates: What ``scripts/make-certificates`` made, where the server takes TLS only.
+    """
+
+    port: int
+    passwords: Mapping[str, str]
+    certificates: Path | None = None
+
+    def variables(self, user: str, host: str = "localhost") -> dict[str, str]:
+        """The settings of a part that logs in as a user."""
+        found = {
+            "REDIS_URL": f"redis://{host}:{self.port}/0",
+            "REDIS_RESULT_URL": f"redis://{host}:{self.port}/1",
+            "REDIS_USERNAME": user,
+            "REDIS_PASSWORD": self.passwords[user],
+        }
+        if self.certificates is not None:
+            found |= {"REDIS_TLS": "yes", "REDIS_TLS_CA": str(self.certificates / "ca.crt")}
+        return found
+
+    def client(self, user: str = INSPECTOR, database: int = 1) -> Redis:
+        """A client that is no part of the system."""
+        tls = {"ssl": True, "ssl_ca_certs": str(self.certificates / "ca.crt")} if self.certificates else {}
+        return Redis(
+            "localhost", self.port, database, username=user, password=self.passwords[user], decode_responses=True,
+            retry=Retry(ConstantBackoff(0.1), 100), retry_on_error=[BusyLoadingError, RedisConnectionError], **tls,
+        )  # fmt: skip
+
+
+@contextmanager
+def guarded_redis(folder: Path, certificates: Path | None = None) -> Iterator[GuardedRedis]:
+    """A server that is gone afterwards; its users are those of the project, and one that looks."""
+    folder.mkdir(parents=True)
+    scripts = folder / "redis"
+    shutil.copytree(ROOT / "deploy" / "redis", scripts)
+    passwords = {user: token_hex(16) for user in (*PASSWORDS, INSPECTOR)}
+    with (scripts / "users.acl").open("a") as users:
+        users.write(f"user {INSPECTOR} on >{passwords[INSPECTOR]} ~* &* +@all\n")
+    server = GuardedRedis(free_port(), passwords, certificates)
+    environment = {"PATH": os.environ["PATH"], "REDIS_DIR": str(folder), "RUN_DIR": str(folder)}
+    environment |= {variable: passwords[user] for user, variable in PASSWORDS.items()}
+    port = "--port"
+    if certificates is not None:
+        environment |= {"REDIS_TLS": "yes", "REDIS_TLS_DIR": str(certificates)}
+        port = "--tls-port"
+    argv = [str(scripts / "start"), port, str(server.port), "--bind", "127.0.0.1"]
+    with (folder / "log").open("wb") as log, subprocess.Popen(argv, env=environment, stdout=log, stderr=log) as process:
+        try:
+            with server.client() as client:
+                client.ping()
+            yield server
+        finally:
+            process.terminate()
