@@ -5,8 +5,10 @@
 
 from beat import schedule
 from eo_tasks.celery import app
+from workers.login import check_login
 from workers.logs import keep_logs
 
 __all__ = ["app", "schedule"]
 
 keep_logs()
+check_login()

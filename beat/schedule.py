@@ -1,4 +1,4 @@
-"""The schedule. Only one clock ticks: RedBeat holds a lock in Redis, a second one stands by."""
+"""The schedule of the clock, and of the worker that answers it."""
 
 from beat.ticks import SCHEDULE
 from eo_tasks.celery import CONTROL, app, queue
@@ -6,7 +6,7 @@ from eo_tasks.settings import current_settings
 from workers.health import watch
 
 app.conf.update(
-    beat_scheduler="redbeat.RedBeatScheduler",
+    beat_scheduler="beat.clock:Clock",
     beat_schedule={
         tick.name: {"task": tick.name, "schedule": tick.every_s, "options": {"expires": tick.every_s, "queue": CONTROL}}
         for tick in SCHEDULE

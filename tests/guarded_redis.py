@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from redis import Redis
 from redis.backoff import ConstantBackoff
@@ -63,18 +64,44 @@ class GuardedRedis:
             found |= {"REDIS_TLS": "yes", "REDIS_TLS_CA": str(self.certificates / "ca.crt")}
         return found
 
+    def refusals(self) -> list[str]:
+        """What users asked for that they may not do."""
+        told: Any = self.client().execute_command("ACL LOG", 128)
+        return [f"{each['username']}: {each['reason']} {each['object']}" for each in told]
+
     def client(self, user: str = INSPECTOR, database: int = 1) -> Redis:
         """A client that is no part of the system."""
-        tls = {"ssl": True, "ssl_ca_certs": str(self.certificates / "ca.crt")} if self.certificates else {}
+        tls: dict[str, Any] = {}
+        if self.certificates is not None:
+            tls = {"ssl": True, "ssl_ca_certs": str(self.certificates / "ca.crt")}
+            if (self.certificates / "client.crt").exists():
+                tls |= {
+                    "ssl_certfile": self.certificates / "client.crt",
+                    "ssl_keyfile": self.certificates / "client.key",
+                }
         return Redis(
             "localhost", self.port, database, username=user, password=self.passwords[user], decode_responses=True,
             retry=Retry(ConstantBackoff(0.1), 100), retry_on_error=[BusyLoadingError, RedisConnectionError], **tls,
         )  # fmt: skip
 
 
+def make_certificates(folder: Path, *names: str, days: int = 2) -> Path:
+    """An authority, and a certificate of Redis by it, as a person makes them."""
+    script = ROOT / "scripts" / "make-certificates"
+    environment = {"PATH": os.environ["PATH"], "DAYS": str(days)}
+    subprocess.run([script, folder, *names], env=environment, check=True, capture_output=True)
+    return folder
+
+
 @contextmanager
-def guarded_redis(folder: Path, certificates: Path | None = None) -> Iterator[GuardedRedis]:
-    """A server that is gone afterwards; its users are those of the project, and one that looks."""
+def guarded_redis(folder: Path, certificates: Path | None = None, *arguments: str) -> Iterator[GuardedRedis]:
+    """A server that is gone afterwards; its users are those of the project, and one that looks.
+
+    Args:
+        folder: For its data; made here.
+        certificates: Of ``make_certificates``, for a server that takes TLS only.
+        arguments: Further ones of ``redis-server``.
+    """
     folder.mkdir(parents=True)
     scripts = folder / "redis"
     shutil.copytree(ROOT / "deploy" / "redis", scripts)
@@ -88,7 +115,7 @@ def guarded_redis(folder: Path, certificates: Path | None = None) -> Iterator[Gu
     if certificates is not None:
         environment |= {"REDIS_TLS": "yes", "REDIS_TLS_DIR": str(certificates)}
         port = "--tls-port"
-    argv = [str(scripts / "start"), port, str(server.port), "--bind", "127.0.0.1"]
+    argv = [str(scripts / "start"), port, str(server.port), "--bind", "127.0.0.1", "127.0.0.2", *arguments]
     with (folder / "log").open("wb") as log, subprocess.Popen(argv, env=environment, stdout=log, stderr=log) as process:
         try:
             with server.client() as client:

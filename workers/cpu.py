@@ -10,6 +10,7 @@ from eo_tasks.errors import EOTasksError
 from eo_tasks.settings import current_settings
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
+from workers.login import check_login
 from workers.logs import keep_logs
 from workers.resources import GDAL, gdal_cache_mb, recycle
 
@@ -18,6 +19,7 @@ app.conf.update(worker_pool="prefork", worker_concurrency=settings.max_workers)
 recycle(app, settings, settings.max_workers)
 watch(app)
 keep_logs()
+check_login()
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.
 app.conf.task_queues = [queue(STORES), queue(DOWNLOADS)]
 app.conf.broker_transport_options = {**app.conf.broker_transport_options, "queue_order_strategy": "priority"}

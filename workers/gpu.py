@@ -14,6 +14,7 @@ from eo_tasks.celery import BTC, app, queue
 from eo_tasks.errors import EOTasksError
 from eo_tasks.tasks.context import pipeline
 from workers.health import watch
+from workers.login import check_login
 from workers.logs import keep_logs
 from workers.ready import announce, wait_for_process
 from workers.resources import GDAL, gdal_cache_mb
@@ -31,6 +32,7 @@ app.conf.update(
 )
 watch(app)
 keep_logs()
+check_login()
 wait_for_process(app)
 app.conf.task_queues = [queue(BTC)]
 

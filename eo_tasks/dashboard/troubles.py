@@ -4,6 +4,7 @@ import logging
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from eo_tasks.errors import EOTasksError, GridError, TransientError
@@ -22,7 +23,10 @@ def answer_errors(app: FastAPI) -> None:
             return JSONResponse({"detail": str(error)}, 503, PASSES)
         return JSONResponse({"detail": str(error)}, 404 if isinstance(error, GridError) else 409)
 
+    @app.exception_handler(OperationalError)  # what Celery makes of it
     @app.exception_handler(RedisError)
-    def of_redis(_: Request, error: RedisError) -> JSONResponse:
+    def of_redis(_: Request, error: Exception) -> JSONResponse:
         log.warning("Redis does not work: %s", error)
+        if "no permissions" in str(error):  # the text of Redis's NOPERM is all that Celery hands on
+            return JSONResponse({"detail": "Redis does not let the dashboard's user do that."}, 500)
         return JSONResponse({"detail": "Redis does not answer. It is asked again by itself."}, 503, PASSES)
