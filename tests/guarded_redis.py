@@ -45,11 +45,13 @@ class GuardedRedis:
 
     Attributes:
         passwords: By user.
+        folder: Its data, its log, and the file of its users.
         certificates: What ``scripts/make-certificates`` made, where the server takes TLS only.
     """
 
     port: int
     passwords: Mapping[str, str]
+    folder: Path
     certificates: Path | None = None
 
     def variables(self, user: str, host: str = "localhost") -> dict[str, str]:
@@ -108,7 +110,7 @@ def guarded_redis(folder: Path, certificates: Path | None = None, *arguments: st
     passwords = {user: token_hex(16) for user in (*PASSWORDS, INSPECTOR)}
     with (scripts / "users.acl").open("a") as users:
         users.write(f"user {INSPECTOR} on >{passwords[INSPECTOR]} ~* &* +@all\n")
-    server = GuardedRedis(free_port(), passwords, certificates)
+    server = GuardedRedis(free_port(), passwords, folder, certificates)
     environment = {"PATH": os.environ["PATH"], "REDIS_DIR": str(folder), "RUN_DIR": str(folder)}
     environment |= {variable: passwords[user] for user, variable in PASSWORDS.items()}
     port = "--port"
