@@ -14,7 +14,7 @@ INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
 # changes in docker-compose.override.yml counts, as it does for compose itself.
 DATABASE ?= $(if $(shell grep -s '^PIPELINE_MODE=local_only' .env),,yes)
 SAMPLE ?= $(if $(shell grep -s '^GRID_FILE=.' .env),,yes)
-TLS ?= $(shell grep -s -E '^REDIS_TLS=(yes|true|on|1)' .env)
+TLS ?= $(shell grep -s -i -E '^REDIS_TLS=(yes|y|true|t|on|1)$$' .env)
 STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sample.yml) \
   $(if $(TLS),-f deploy/compose.tls.yml) \
   $(if $(wildcard docker-compose.override.yml),-f docker-compose.override.yml) \

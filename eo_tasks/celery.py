@@ -1,9 +1,8 @@
 """The Celery app: broker, result backend, queues, routes and delivery (``celery -A eo_tasks …``)."""
 
-from urllib.parse import parse_qsl, urlsplit
-
 from celery import Celery
 from kombu import Exchange, Queue
+from kombu.utils.url import parse_url
 
 from eo_tasks.errors import SettingsError
 from eo_tasks.settings import Settings, current_settings
@@ -31,7 +30,7 @@ def configure(celery: Celery, settings: Settings) -> None:
     }
     celery.conf.update(
         broker_url=settings.broker_url,
-        broker_use_ssl=_tls(settings.broker_url),
+        broker_use_ssl=parse_url(settings.broker_url).get("ssl", False),  # Flower reads them nowhere else
         result_backend=f"eo_tasks.backend:LedgerBackend+{settings.result_url}",
         broker_transport_options=transport,
         result_backend_transport_options={"visibility_timeout": transport["visibility_timeout"]},
@@ -74,14 +73,6 @@ def configure(celery: Celery, settings: Settings) -> None:
 def queue(name: str) -> Queue:
     """A queue of its own for one kind of task."""
     return Queue(name, Exchange("eo-tasks", type="direct"), routing_key=name)
-
-
-def _tls(url: str) -> dict[str, str] | bool:
-    """The TLS parameters of a URL on their own: Flower reads them nowhere else."""
-    parts = urlsplit(url)
-    return parts.scheme == "rediss" and {
-        name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")
-    }
 
 
 def _limits(seconds: int) -> dict[str, int]:

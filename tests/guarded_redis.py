@@ -71,11 +71,13 @@ class GuardedRedis:
         told: Any = self.client().execute_command("ACL LOG", 128)
         return [f"{each['username']}: {each['reason']} {each['object']}" for each in told]
 
-    def client(self, user: str = INSPECTOR, database: int = 1) -> Redis:
+    def client(self, user: str = INSPECTOR, database: int = 1, *, is_trusting: bool = False) -> Redis:
         """A client that is no part of the system."""
         tls: dict[str, Any] = {}
         if self.certificates is not None:
             tls = {"ssl": True, "ssl_ca_certs": str(self.certificates / "ca.crt")}
+            if is_trusting:
+                tls |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
             if (self.certificates / "client.crt").exists():
                 tls |= {
                     "ssl_certfile": self.certificates / "client.crt",
@@ -87,6 +89,11 @@ class GuardedRedis:
         )  # fmt: skip
 
 
+def find_openssl() -> bool:
+    """Whether ``scripts/make-certificates`` has what it needs."""
+    return shutil.which("openssl") is not None
+
+
 def make_certificates(folder: Path, *names: str, days: int = 2) -> Path:
     """An authority, and a certificate of Redis by it, as a person makes them."""
     script = ROOT / "scripts" / "make-certificates"
@@ -96,13 +103,16 @@ def make_certificates(folder: Path, *names: str, days: int = 2) -> Path:
 
 
 @contextmanager
-def guarded_redis(folder: Path, certificates: Path | None = None, *arguments: str) -> Iterator[GuardedRedis]:
+def guarded_redis(
+    folder: Path, certificates: Path | None = None, *arguments: str, is_trusted: bool = True
+) -> Iterator[GuardedRedis]:
     """A server that is gone afterwards; its users are those of the project, and one that looks.
 
     Args:
         folder: For its data; made here.
         certificates: Of ``make_certificates``, for a server that takes TLS only.
         arguments: Further ones of ``redis-server``.
+        is_trusted: Whether clients take its certificate; else it is waited for without a look at that.
     """
     folder.mkdir(parents=True)
     scripts = folder / "redis"
@@ -115,12 +125,12 @@ def guarded_redis(folder: Path, certificates: Path | None = None, *arguments: st
     environment |= {variable: passwords[user] for user, variable in PASSWORDS.items()}
     port = "--port"
     if certificates is not None:
-        environment |= {"REDIS_TLS": "yes", "REDIS_TLS_DIR": str(certificates)}
+        environment |= {"REDIS_TLS_DIR": str(certificates)}
         port = "--tls-port"
     argv = [str(scripts / "start"), port, str(server.port), "--bind", "127.0.0.1", "127.0.0.2", *arguments]
     with (folder / "log").open("wb") as log, subprocess.Popen(argv, env=environment, stdout=log, stderr=log) as process:
         try:
-            with server.client() as client:
+            with server.client(is_trusting=not is_trusted) as client:
                 client.ping()
             yield server
         finally:

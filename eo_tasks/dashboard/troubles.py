@@ -27,6 +27,5 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(RedisError)
     def of_redis(_: Request, error: Exception) -> JSONResponse:
         log.warning("Redis does not work: %s", error)
-        if "no permissions" in str(error):  # the text of Redis's NOPERM is all that Celery hands on
-            return JSONResponse({"detail": "Redis does not let the dashboard's user do that."}, 500)
-        return JSONResponse({"detail": "Redis does not answer. It is asked again by itself."}, 503, PASSES)
+        told = "Redis does not answer, or refuses; the dashboard's log says why. It is asked again by itself."
+        return JSONResponse({"detail": told}, 503, PASSES)

@@ -53,12 +53,12 @@ def run_everything(base: dict[str, str], broker: GuardedRedis, results: GuardedR
     def environment(user: str) -> dict[str, str]:
         own = base | broker.variables(user)
         if results is not broker:  # two servers have two passwords: the second one's is in its URL
-            place = f"{user}:{results.passwords[user]}@localhost:{results.port}/0"
+            place = f"{user}:{results.passwords[user]}@localhost:{results.port}/1"
             own["REDIS_RESULT_URL"] = f"redis://{place}"
         return own | {"FLOWER_BASIC_AUTH": ":".join(LOGIN), "FLOWER_PORT": str(port), "FLOWER_ADDRESS": "127.0.0.1"}
 
     port = free_port()
-    redis = results.client(database=0 if results is not broker else 1)
+    redis = results.client()
     ledger = Ledger(redis, Limits())
 
     def is_complete() -> bool:

@@ -32,8 +32,8 @@ GENERATED = {
 }  # fmt: skip
 SECRETS = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 FIXED_IN_CONTAINERS = {
-    "DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "REDIS_USERNAME", "REDIS_TLS_CA", "DB_HOST",
-    "DB_PORT",
+    "DATA_DIR", "HEARTBEAT_FILE", "REDIS_URL", "REDIS_RESULT_URL", "REDIS_USERNAME", "REDIS_TLS", "REDIS_TLS_CA",
+    "DB_HOST", "DB_PORT",
 }  # fmt: skip
 REDIS = ROOT / "deploy" / "redis"
 USERS = {"flower": "flower", "dashboard": "dashboard"}  # of Redis, by service; all others are `worker`
@@ -181,7 +181,7 @@ def test_with_tls_every_part_trusts_the_certificate_that_redis_has():
         (mount,) = overlay[service]["volumes"]
         assert mount.endswith(f"/ca.crt:{overlay[service]['environment']['REDIS_TLS_CA']}:ro")
         assert mount in overlay["redis"]["volumes"]
-        assert OURS[service]["environment"]["REDIS_TLS"] == SERVICES["redis"]["environment"]["REDIS_TLS"]
+        assert overlay[service]["environment"]["REDIS_TLS"] == "yes"
 
 
 def test_every_setting_reaches_the_worker_that_downloads():
