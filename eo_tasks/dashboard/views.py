@@ -53,7 +53,7 @@ class Views:
     def warm(self) -> None:
         """Read what takes long before anyone asks; what cannot be read is told to those who do."""
         with suppress(EOTasksError, RedisError, OSError):
-            self.states.refresh()
+            self.states.refresh_if_older(FRESH_S)
 
     def summary(self) -> Summary:
         """Numbers, a second old at most, however many ask."""
@@ -71,11 +71,10 @@ class Views:
 
     @property
     def states(self) -> States:
-        """The states of all units, as they were read last."""
+        """The states of all units, as they were a second ago or when they were read last, if that takes longer."""
         with self._lock:
             states = self._states
-        if not states.places():
-            states.refresh()
+        states.refresh_if_older(FRESH_S if states.places() else 0)
         return states
 
     @property

@@ -60,36 +60,56 @@ class States:
     known: Known
     grid_ids: NDArray[np.int64]
     _read: dict[Place, _Read] = field(default_factory=dict)
+    _at: float | None = None
+    _untold: list[Change] | None = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
     def refresh(self) -> list[Change] | None:
         """Read what has changed.
 
         Returns:
-            The units that are in another state than before; ``None`` if they are too many to be told one by one.
+            The units that are in another state than when this was asked last; ``None`` if they are too many to be told
+            one by one.
         """
         with self._lock:
-            counts, runs = self.known.ledger.all_counts(), self.known.runs.all()
-            places = {*counts, *_wanted_places(runs)}
-            changes: list[Change] = []
-            is_much = bool(self._read.keys() - places)
-            for place in self._read.keys() - places:
-                del self._read[place]
-            for place in sorted(places):
-                before, now = self._read.get(place), counts.get(place, {})
-                wanted = _wanting(place, runs)
-                key = [(run.id, run.state is RunState.CANCELED) for run in wanted]
-                if before is not None and not _is_due(before, now, key):
-                    continue
-                begun = monotonic()
-                ranks = self._ranks(place, wanted)
-                self._read[place] = _Read(ranks, now, key, monotonic(), monotonic() - begun)
-                if before is None:
-                    is_much = True
-                    continue
-                moved = np.flatnonzero(ranks != before.ranks)[: MOST_CHANGES + 1]
-                changes += ((*place, int(self.grid_ids[cell]), ORDER[ranks[cell]]) for cell in moved)
-            return None if is_much or len(changes) > MOST_CHANGES else changes
+            self._update()
+            untold, self._untold = self._untold, []
+            return untold
+
+    def refresh_if_older(self, age_s: float) -> None:
+        """Read what has changed unless that was done a moment ago, or is being done; ``refresh`` still tells it."""
+        if not self._lock.acquire(blocking=self._at is None):
+            return
+        try:
+            if self._at is None or monotonic() - self._at > age_s:
+                self._update()
+        finally:
+            self._lock.release()
+
+    def _update(self) -> None:
+        at = monotonic()
+        counts, runs = self.known.ledger.all_counts(), self.known.runs.all()
+        places = {*counts, *_wanted_places(runs)}
+        changes = self._untold or []
+        is_much = self._untold is None or bool(self._read.keys() - places)
+        for place in self._read.keys() - places:
+            del self._read[place]
+        for place in sorted(places):
+            before, now = self._read.get(place), counts.get(place, {})
+            wanted = _wanting(place, runs)
+            key = [(run.id, run.state is RunState.CANCELED) for run in wanted]
+            if before is not None and not _is_due(before, now, key):
+                continue
+            begun = monotonic()
+            ranks = self._ranks(place, wanted)
+            self._read[place] = _Read(ranks, now, key, monotonic(), monotonic() - begun)
+            if before is None:
+                is_much = True
+                continue
+            moved = np.flatnonzero(ranks != before.ranks)[: MOST_CHANGES + 1]
+            changes += ((*place, int(self.grid_ids[cell]), ORDER[ranks[cell]]) for cell in moved)
+        self._untold = None if is_much or len(changes) > MOST_CHANGES else changes
+        self._at = at
 
     def places(self) -> list[Place]:
         """Stages and periods, in order of work."""

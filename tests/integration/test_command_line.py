@@ -275,7 +275,7 @@ def test_wrong_password_of_redis_is_one_line(
     ended = eo_tasks(sample_environment | {"REDIS_PASSWORD": "wrong"}, tmp_path, *command)
     assert ended.returncode == 1
     assert ended.stderr.startswith("Error: Redis at redis://127.0.0.1:")
-    assert ended.stderr.endswith("refuses the password: check REDIS_PASSWORD.\n")
+    assert ended.stderr.endswith("refuses the login: check REDIS_USERNAME and REDIS_PASSWORD.\n")
     assert "wrong" not in ended.stderr
 
 

@@ -75,6 +75,30 @@ def test_changes_are_told_one_by_one(known: Known, ledger: Ledger) -> None:
     ]  # fmt: skip
 
 
+def test_what_another_has_read_meanwhile_is_still_told(known: Known, ledger: Ledger) -> None:
+    ask(known)
+    states = states_of(known)
+    states.refresh()
+    for cell in (1, 2):
+        ledger.adopt([download(cell)], State.SKIPPED)
+        states.refresh_if_older(0)
+    states.refresh_if_older(60)
+    assert letters(states, "download", "2022") == "wkkww"
+    assert states.refresh() == [(Stage.DOWNLOAD, "2022", 1, "k"), (Stage.DOWNLOAD, "2022", 2, "k")]
+    assert states.refresh() == []
+
+
+def test_what_was_read_a_moment_ago_is_not_read_again(known: Known, ledger: Ledger) -> None:
+    ask(known)
+    states = states_of(known)
+    states.refresh_if_older(60)
+    ledger.adopt([download(1)], State.SKIPPED)
+    states.refresh_if_older(60)
+    assert letters(states, "download", "2022") == "wwwww"
+    states.refresh_if_older(0)
+    assert letters(states, "download", "2022") == "wkwww"
+
+
 def test_many_changes_are_told_as_one(known: Known, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overview_states, "MOST_CHANGES", 2)
     ask(known)
