@@ -74,7 +74,7 @@ def _alerts(until: float) -> dict[str, int]:
 
 
 def _tidy(_: float) -> dict[str, int]:
-    steps.clear_scratch(current_settings().data_dir)
+    steps.clear_scratch(current_settings().folder)
     fetch.clear_files()
     return {"runs": runs().forget_old(time())}
 

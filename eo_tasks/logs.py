@@ -100,7 +100,7 @@ def write_to_files(settings: Settings, program: str) -> None:
         return
     secrets = (getattr(settings, field) for field in type(settings).model_fields)
     hidden = [secret.get_secret_value() for secret in secrets if isinstance(secret, SecretStr)]
-    root.addHandler(JsonLines(folder_of(settings.data_dir), name, int(settings.log_keep_mb * MB), hidden))
+    root.addHandler(JsonLines(folder_of(settings.folder), name, int(settings.log_keep_mb * MB), hidden))
 
 
 class JsonLines(logging.Handler):

@@ -1,18 +1,31 @@
 """What settings are made of: their choices, and how their text is read."""
 
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 from pydantic_settings import NoDecode
 
 from eo_tasks.ranges import read_ranges
 
 SENTINEL2_BANDS = frozenset({*(f"B{number:02}" for number in range(1, 13)), "B8A"})
+
+
+@dataclass(frozen=True)
+class S3Url:
+    """Objects below a prefix, ``""`` for all, of a bucket."""
+
+    bucket: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 class PipelineMode(StrEnum):
@@ -186,6 +199,20 @@ def _readable(path: Path) -> Path:
     return path
 
 
+def _place(value: Any) -> Path | S3Url:
+    """Take a folder, or a bucket with a prefix."""
+    if isinstance(value, S3Url):
+        return value
+    text = str(value)
+    if isinstance(value, Path) or "://" not in text:
+        return Path(text).expanduser()
+    found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", text)
+    prefix = ((found[2] if found else "") or "").strip("/")
+    if found is None or any(part in ("", ".", "..") for part in prefix.split("/") if prefix):
+        raise ValueError("a folder, or a bucket such as s3://bucket/prefix")
+    return S3Url(found[1], prefix)
+
+
 def _joined(items: tuple[Any, ...]) -> str:
     return ",".join(str(item) for item in items)
 
@@ -222,5 +249,6 @@ Stretch = Annotated[
 Url = Annotated[str, AfterValidator(_url)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Folder = Annotated[Path, AfterValidator(_expanded)]  # or file
+DataPlace = Annotated[Path | S3Url, PlainValidator(_place), PlainSerializer(str, return_type=str)]
 File = Annotated[Path, AfterValidator(_expanded), AfterValidator(_readable)]
 Port = Annotated[int, Field(ge=1, le=65535)]

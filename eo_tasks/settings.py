@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from eo_tasks.errors import SettingsError
 from eo_tasks.setting_types import (
     BandNames,
+    DataPlace,
     Device,
     File,
     Folder,
@@ -31,6 +32,7 @@ from eo_tasks.setting_types import (
     Port,
     Precision,
     RedisUrl,
+    S3Url,
     SclClasses,
     SmtpSecurity,
     SslMode,
@@ -82,7 +84,10 @@ class Settings(BaseSettings):
 
     # What and where
     pipeline_mode: PipelineMode = Field(PipelineMode.LOCAL_ONLY, description="where images and masks are kept")
-    data_dir: Folder = Field(Path("data"), description="images, masks, checkpoints, logs")
+    data_dir: DataPlace = Field(Path("data"), description="images, masks, checkpoints: a folder, or s3://bucket/prefix")
+    work_dir: Folder | None = Field(
+        None, description="logs, products and scratch of this machine, where DATA_DIR is a bucket; default: work"
+    )
     grid_file: Folder | None = Field(None, description="vector file of the cells, any format GDAL reads")
     grid_layer: str | None = Field(None, description="layer of the grid file; default: the first with polygons")
     heartbeat_file: Folder | None = Field(None, description="touched by a living worker, for health checks")
@@ -116,6 +121,13 @@ class Settings(BaseSettings):
     smtp_user: str | None = Field(None, description="login there")
     smtp_password: SecretStr | None = Field(None, description="its password")
     smtp_security: SmtpSecurity = Field(SmtpSecurity.STARTTLS, description="how the connection is encrypted")
+
+    # Object storage
+    aws_access_key_id: str | None = Field(None, description="login to the bucket; default: as boto3 finds it")
+    aws_secret_access_key: SecretStr | None = Field(None, description="its secret")
+    aws_session_token: SecretStr | None = Field(None, description="token of a login that ends")
+    aws_region: str | None = Field(None, description="region of the bucket")
+    aws_endpoint_url: Url | None = Field(None, description="object store other than AWS's own")
 
     # Redis
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Celery broker")
@@ -229,6 +241,10 @@ class Settings(BaseSettings):
             raise ValueError(f"BTC_STRETCH uses {', '.join(missing)}, which COMPOSITE_BANDS lacks")
         if (self.redis_tls_cert is None) != (self.redis_tls_key is None):
             raise ValueError("REDIS_TLS_CERT and REDIS_TLS_KEY belong together: set both or neither")
+        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+            raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both or neither")
+        if self.work_dir is not None and not isinstance(self.data_dir, S3Url):
+            raise ValueError("WORK_DIR goes with DATA_DIR=s3://…: a folder is used for both")
         return self
 
     @classmethod
@@ -242,6 +258,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the ``X_FILE`` variants between the environment and ``.env``."""
         return init_settings, env_settings, _FileVariants(settings_cls), dotenv_settings
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps what is not kept in ``DATA_DIR``: ``DATA_DIR`` itself, unless it is a bucket."""
+        return self.work_dir or Path("work") if isinstance(self.data_dir, S3Url) else self.data_dir
 
     @property
     def broker_url(self) -> str:

@@ -11,6 +11,9 @@ import pytest
 from redis import Redis
 
 from eo_tasks.local.redis_server import RedisServer, prepare_redis, wait_for_redis
+from eo_tasks.setting_types import S3Url
+from eo_tasks.storage.bucket import Access, Bucket
+from tests.bucket import ObjectStore, object_store
 from tests.postgres import NEEDED, PostgresServer, find_postgres
 
 REPOSITORY = Path(__file__).parents[1]
@@ -83,6 +86,24 @@ def database(postgres_server: PostgresServer) -> Iterator[dict[str, str]]:
     if not postgres_server.is_running:  # A test that stopped it must not fail the next ones.
         postgres_server.start()
     postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def object_store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server of its own, on a free port."""
+    with object_store(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_store_server: ObjectStore) -> Bucket:
+    """An empty bucket of the real S3 server, used from a prefix on."""
+    name = object_store_server.make_bucket(f"test-{uuid4().hex}")
+    login = object_store_server.login
+    access = Access(
+        object_store_server.url, login["AWS_REGION"], login["AWS_ACCESS_KEY_ID"], login["AWS_SECRET_ACCESS_KEY"]
+    )
+    return Bucket(S3Url(name, "a/country"), access)
 
 
 @pytest.fixture

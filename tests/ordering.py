@@ -10,7 +10,7 @@ from shapely.geometry import box
 
 from eo_tasks.grid import Cell, GridYear
 from eo_tasks.raster import PixelGrid
-from eo_tasks.storage.local import LocalStore
+from eo_tasks.storage.files import LocalStore
 from tests.openeo_backend.faulty import PASSWORD, USER, FaultyBackend, paint
 
 EPSG, SIDE_M, LEFT, BOTTOM = 32633, 320, 500_000, 5_100_000

@@ -81,7 +81,7 @@ def report(worker: Any, started_at: float) -> WorkerReport:
     """How a worker and its machine are now."""
     queues = tuple(worker.app.amqp.queues.consume_from)
     memory = psutil.virtual_memory()
-    free_gb, total_gb = disk_gb(current_settings().data_dir)
+    free_gb, total_gb = disk_gb(current_settings().folder)
     return WorkerReport(
         name=str(worker.hostname),
         host=socket.gethostname(),

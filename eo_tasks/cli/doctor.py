@@ -13,9 +13,11 @@ from rich.table import Table
 
 from eo_tasks.cli.exit_codes import UNUSABLE
 from eo_tasks.errors import EOTasksError
+from eo_tasks.setting_types import S3Url
 from eo_tasks.settings import Settings, load_settings
 from eo_tasks.state.connection import connect, explained
 from eo_tasks.state.runs import RunState
+from eo_tasks.storage import open_place
 
 LEAST_FREE_GB = 5
 LATE_TICKS = 4  # intervals without a tick, after which the clock or its worker counts as gone
@@ -60,8 +62,9 @@ def _system(settings: Settings) -> Iterator[Finding]:
         is_late = age_s is None or age_s > LATE_TICKS * tick.every_s
         advice = ": is beat running, and its worker (celery -A beat worker)?" if is_late else ""
         yield f"Tick {tick.name}", f"{told}{advice}", not is_late or not runs().active()
-    data_dir = settings.data_dir.absolute()
-    folder = next(path for path in (data_dir, *data_dir.parents) if path.exists())
+    yield from _place(settings)
+    chosen = settings.folder.absolute()
+    folder = next(path for path in (chosen, *chosen.parents) if path.exists())
     free_gb = shutil.disk_usage(folder).free / 1e9
     yield "Disk", f"{free_gb:.0f} GB free at {folder}", free_gb >= LEAST_FREE_GB
     number = sum(group.number for group in ledger().error_groups())
@@ -69,6 +72,17 @@ def _system(settings: Settings) -> Iterator[Finding]:
     for run in runs().all():
         if run.state is RunState.PAUSED:
             yield f"Run {run.id}", f"paused: {run.note or 'by a person'}", not run.note
+
+
+def _place(settings: Settings) -> Iterator[Finding]:
+    """A bucket; a folder is told of by its disk."""
+    if isinstance(settings.data_dir, S3Url):
+        try:
+            open_place(settings).check()
+        except EOTasksError as error:
+            yield "Bucket", str(error), False
+        else:
+            yield "Bucket", f"{settings.data_dir} can be written and read", True
 
 
 def _orders() -> Iterator[Finding]:

@@ -51,7 +51,7 @@ def logs(
       eo-tasks logs --cell 463 --year 2023 -n 200
       eo-tasks logs --follow --text "openEO"
     """
-    folder = folder_of(load_settings().data_dir)
+    folder = folder_of(load_settings().folder)
     wanted = Filter(None if stage is None else Stage(stage), grid_id, year, level, text, unit)
     if follow:
         _follow(folder, wanted, most, as_json)

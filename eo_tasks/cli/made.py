@@ -80,7 +80,7 @@ def write_overview(pipeline: Pipeline, wanted: Wanted) -> Path | None:
     """
     if not wanted.year_pairs:
         return None
-    data_dir, stretch = pipeline.settings.data_dir, pipeline.settings.btc_stretch
+    folder, stretch = pipeline.settings.folder, pipeline.settings.btc_stretch
     before, after = wanted.year_pairs[-1]
     pairs = [YearPair(grid_id, before, after) for grid_id in wanted.grid_ids]
     shown = [pair for pair in pairs if pipeline.store.mask_record(pair) is not None][:OVERVIEW_CELLS]
@@ -93,7 +93,7 @@ def write_overview(pipeline: Pipeline, wanted: Wanted) -> Path | None:
         [later for _, later in years],
         [outlined(later, found) for (_, later), found in zip(years, classes, strict=True)],
     )
-    path = data_dir / f"overview_{before}_{after}.png"
+    path = folder / f"overview_{before}_{after}.png"
     write_picture(path, sheet(rows))
     return path
 

@@ -36,7 +36,7 @@ SAMPLE_CHECKPOINT = files("eo_tasks.sample") / "checkpoint"
 @click.option("--source", help="openeo, stac, or several in order of preference (IMAGERY_SOURCE).")
 @click.option("--stac", help="STAC API or catalog.json (STAC_URL).")
 @click.option("--checkpoint", help="BTC checkpoint, hub id or folder (BTC_MODEL_CHECKPOINT).")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where everything is kept (DATA_DIR).")
+@click.option("--data-dir", help="Where everything is kept (DATA_DIR).")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Start Flower too.")
 @click.option("--dashboard/--no-dashboard", default=True, show_default=True, help="Start the dashboard too.")
 def run(
@@ -50,7 +50,7 @@ def run(
     source: str | None,
     stac: str | None,
     checkpoint: str | None,
-    data_dir: Path | None,
+    data_dir: str | None,
     flower: bool,
     dashboard: bool,
 ) -> None:
@@ -75,7 +75,7 @@ def run(
     console = Console()
     sampled = None
     if years is None and settings.grid_file is None:
-        sampled = _make_sample(settings.data_dir / "sample", console)
+        sampled = _make_sample(settings.folder / "sample", console)
         settings, years = override_environment(sample_environment(sampled)), sampled.years
     if years is None:
         raise PermanentError("No years: give them with --years 2021-2023.")

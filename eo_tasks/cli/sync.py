@@ -15,7 +15,7 @@ from eo_tasks.cli.options import YEARS, Ranges
 from eo_tasks.grid import GridYear
 from eo_tasks.settings import load_settings
 from eo_tasks.steps.sync import Copy, Synchronised, copy_all, differences, newest_first
-from eo_tasks.storage import LocalStore, Store, open_database_store
+from eo_tasks.storage import FileStore, LocalStore, Store, open_database_store, open_place
 
 SHOWN = 20  # copies that --dry-run names
 KINDS = ("composites", "masks")
@@ -46,8 +46,8 @@ def sync(years: tuple[int, ...] | None, cells: tuple[int, ...] | None, dry_run: 
       eo-tasks sync --dry-run
       eo-tasks sync --years 2022-2023 --cells 463-470
     """
-    data_dir = load_settings().data_dir
-    _bring(LocalStore(data_dir), data_dir, years, cells, dry_run=dry_run)
+    settings = load_settings()
+    _bring(FileStore(open_place(settings)), settings.folder, years, cells, dry_run=dry_run)
 
 
 @click.command()

@@ -157,7 +157,7 @@ class Live:
             self._tail = None
             return []
         if self._tail is None:
-            self._tail = Tail(folder_of(self._views.pipeline.settings.data_dir))
+            self._tail = Tail(folder_of(self._views.pipeline.settings.folder))
             return []
         lines = self._tail.new()
         for client in readers:

@@ -71,7 +71,7 @@ def run_locally(
     todo = plan(run.wanted, take_inventory(pipeline(), run.wanted))
     if todo.is_complete:
         return Finished(run, todo, None)
-    runtime = settings.data_dir / "run"
+    runtime = settings.folder / "run"
     with _alone(runtime), Services(runtime) as services:
         try:
             _start(services, settings)
@@ -88,18 +88,24 @@ def run_locally(
 
 def _start(services: Services, settings: Settings) -> None:
     """Start Redis, then everyone who works with it."""
-    server = prepare_redis(settings.data_dir / "redis")
+    server = prepare_redis(settings.folder / "redis")
     services.start("redis", server.argv)
     wait_for_redis(server)
-    override_environment(dict(server.environment) | {"DATA_DIR": str(settings.data_dir.resolve())})
+    override_environment(dict(server.environment) | _absolute(settings))
     _reconnect()
-    environment = settings.data_dir / "run" / ENVIRONMENT
+    environment = settings.folder / "run" / ENVIRONMENT
     environment.unlink(missing_ok=True)
     tell(environment, server.environment)
     services.start_celery("worker-control", "-A", "beat", "worker", "-n", "control@%h", "-l", settings.log_level)
     services.start_celery("worker-cpu", "-A", "workers.cpu", "worker", "-n", "cpu@%h", "-l", settings.log_level)
     services.start_celery("worker-gpu", "-A", "workers.gpu", "worker", "-n", "gpu@%h", "-l", settings.log_level)
     services.start_celery("beat", "-A", "beat", "beat", "-l", settings.log_level, "--pidfile=")
+
+
+def _absolute(settings: Settings) -> dict[str, str]:
+    """Where data are, for processes that start in another folder."""
+    name = "DATA_DIR" if settings.data_dir == settings.folder else "WORK_DIR"
+    return {name: str(settings.folder.resolve())}
 
 
 def _reconnect() -> None:

@@ -21,9 +21,9 @@ from eo_tasks.units import Stage, Unit
 log = logging.getLogger(__name__)
 
 
-def checkpoint_path(data_dir: Path, stage: Stage, period: str) -> Path:
-    """The file that holds the units of a stage and period."""
-    return data_dir / "checkpoints" / f"{stage}_{period.partition('_')[0]}.json"
+def checkpoint_file(stage: Stage, period: str) -> Path:
+    """The file that holds the units of a stage and period, from the top of ``DATA_DIR``."""
+    return Path("checkpoints") / f"{stage}_{period.partition('_')[0]}.json"
 
 
 def write_checkpoint(path: Path, stage: Stage, year: int, wanted: int, entries: Iterable[tuple[Unit, Entry]]) -> None:

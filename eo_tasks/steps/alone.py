@@ -191,7 +191,7 @@ class ImageStore(_Alone):
         return self._gathered(Stage.STORE, ((one.store, self._store(one)) for one in grid_years))
 
     def _store(self, grid_year: GridYear) -> Ending:
-        if self.pipeline.staging.get(grid_year) is None and not self.pipeline.store.has_image(grid_year):
+        if self.pipeline.staging.record(grid_year) is None and not self.pipeline.store.has_image(grid_year):
             return EmptyCompositeError(f"{grid_year}: nothing is staged and nothing is stored. Download it first.")
         return _ending(lambda: store(self.pipeline, grid_year))
 

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from eo_tasks.cog import write_composite
 from eo_tasks.errors import EmptyCompositeError, RasterError, StorageError
@@ -13,6 +12,7 @@ from eo_tasks.steps.pipeline import Outcome, Pipeline
 from eo_tasks.steps.records import image_record
 from eo_tasks.steps.requests import cell_request, seasons
 from eo_tasks.steps.scratch import FETCH_PREFIX
+from eo_tasks.storage.layout import image_name
 
 
 def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
@@ -23,14 +23,11 @@ def download(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
         SourceError, SourceUnavailableError: As the source says.
     """
     not_before = pipeline.not_before(grid_year.download)
-    if pipeline.store.has_image(grid_year, not_before) or pipeline.staging.get(grid_year, not_before) is not None:
+    if pipeline.store.has_image(grid_year, not_before) or pipeline.staging.record(grid_year, not_before) is not None:
         return Outcome(True, {})
     cell = pipeline.grid.cell(grid_year.grid_id)
-    cog = pipeline.staging.cog(grid_year)
-    cog.parent.mkdir(parents=True, exist_ok=True)
     *some, most = seasons(pipeline.settings)
-    with TemporaryDirectory(dir=cog.parent, prefix=FETCH_PREFIX) as folder:
-        scratch = Path(folder)
+    with pipeline.scratch(FETCH_PREFIX) as scratch:
         for extra_months in some:
             with suppress(EmptyCompositeError):
                 return _make(pipeline, cell, grid_year.year, extra_months, scratch)
@@ -50,7 +47,7 @@ def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: 
         cell: Whose composite.
         request: That it was made by, for this cell or for a block.
         composite: What the source gave.
-        scratch: A folder on the file system of the staging folder.
+        scratch: A folder to write to.
 
     Raises:
         RasterError: It lies on another pixel grid than the cell.
@@ -60,15 +57,11 @@ def stage(pipeline: Pipeline, cell: Cell, request: CompositeRequest, composite: 
     if composite.pixels != PixelGrid.of(cell):
         raise RasterError(f"{grid_year}: the source gave {composite.pixels}, asked for was {PixelGrid.of(cell)}.")
     _check_clear(pipeline, grid_year, request, composite)
-    aside = scratch / pipeline.staging.cog(grid_year).name
-    write_composite(aside, composite)
-    record = image_record(cell, request, composite, aside)
+    cog = scratch / image_name(grid_year)
+    write_composite(cog, composite)
+    record = image_record(cell, request, composite, cog)
     pipeline.confirm(grid_year.download)
-    cog = pipeline.staging.cog(grid_year)
-    cog.parent.mkdir(parents=True, exist_ok=True)
-    cog.with_suffix(".json").unlink(missing_ok=True)  # an old record must not vouch for the new file
-    aside.replace(cog)
-    pipeline.staging.add(grid_year, record)
+    pipeline.staging.add(grid_year, cog, record)
     facts = {name: record[name] for name in ("size_bytes", "clear_share")}
     return Outcome(False, facts | {"pixels": composite.pixels.width * composite.pixels.height})
 
@@ -92,11 +85,15 @@ def store(pipeline: Pipeline, grid_year: GridYear) -> Outcome:
         StorageError: Nothing is staged for it.
     """
     not_before = pipeline.not_before(grid_year.store)
-    is_stored, staged = pipeline.store.has_image(grid_year, not_before), pipeline.staging.get(grid_year, not_before)
-    if staged is None and not is_stored:
-        raise StorageError(f"{grid_year}: no staged composite to store. Enqueue that year again to download it.")
-    if not is_stored and staged is not None:
-        pipeline.confirm(grid_year.store)
-        pipeline.store.put_image(grid_year, staged)
+    is_stored = pipeline.store.has_image(grid_year, not_before)
+    if not is_stored:
+        with pipeline.scratch(FETCH_PREFIX) as scratch:
+            staged = pipeline.staging.get(grid_year, scratch, not_before)
+            if staged is None:
+                raise StorageError(
+                    f"{grid_year}: no staged composite to store. Enqueue that year again to download it."
+                )
+            pipeline.confirm(grid_year.store)
+            pipeline.store.put_image(grid_year, staged)
     pipeline.staging.remove(grid_year)
     return Outcome(is_stored, {})

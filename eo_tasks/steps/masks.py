@@ -5,9 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import chain
-from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,9 +145,8 @@ class _Mask:
 
     def _start(self) -> MaskWriter:
         chosen = self._pipeline.settings
-        chosen.data_dir.mkdir(parents=True, exist_ok=True)
-        scratch = self._open.enter_context(TemporaryDirectory(dir=chosen.data_dir, prefix=MASK_PREFIX))
-        self._files = MaskFiles.beside(Path(scratch) / f"{self._pair.btc.id}.png")
+        scratch = self._open.enter_context(self._pipeline.scratch(MASK_PREFIX))
+        self._files = MaskFiles.beside(scratch / f"{self._pair.btc.id}.png")
         tags = mask_tags(self._pair.before, self._pair.after)
         return self._open.enter_context(MaskWriter(self._files, self._pixels.frame, chosen.btc_threshold, tags))
 

@@ -1,9 +1,11 @@
 """What one process works with, and what a step says of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from eo_tasks.blocks import Blocks
@@ -13,7 +15,7 @@ from eo_tasks.grid import Grid
 from eo_tasks.grid_file import read_grid
 from eo_tasks.settings import ImagerySource, Settings
 from eo_tasks.sources import Source, open_backends, open_source
-from eo_tasks.storage import WEIGHTS, Record, Staging, Store, open_store
+from eo_tasks.storage import WEIGHTS, Place, Record, Staging, Store, open_place, open_store
 from eo_tasks.units import Unit
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Pipeline:
     @cached_property
     def grid(self) -> Grid:
         """The grid of ``GRID_FILE``."""
-        path = self.settings.grid_file or self.settings.data_dir / "grid.gpkg"
+        path = self.settings.grid_file or self.settings.folder / "grid.gpkg"
         if self.settings.grid_file is None and not path.exists():
             raise GridError(f"No grid: set GRID_FILE, or make {path} with eo-tasks grid make.")
         return read_grid(path, self.settings.grid_layer)
@@ -87,9 +89,21 @@ class Pipeline:
         return open_store(self.settings)
 
     @cached_property
+    def place(self) -> Place:
+        """Where ``DATA_DIR`` is."""
+        return open_place(self.settings)
+
+    @cached_property
     def staging(self) -> Staging:
         """Composites between download and store."""
-        return Staging(self.settings.data_dir)
+        return Staging(self.place)
+
+    @contextmanager
+    def scratch(self, prefix: str) -> Iterator[Path]:
+        """A folder of this machine that is gone afterwards; what a killed process leaves of it is found by its name."""
+        self.settings.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.settings.folder, prefix=prefix) as folder:
+            yield Path(folder)
 
     @cached_property
     def model(self) -> "Model":

@@ -13,18 +13,18 @@ MASK_PREFIX, FETCH_PREFIX = ".mask-", ".fetch-"
 ABANDONED_S = 2 * 3600  # longer than any step takes
 
 
-def clear_scratch(data_dir: Path, older_than_s: float = ABANDONED_S) -> int:
+def clear_scratch(top: Path, older_than_s: float = ABANDONED_S) -> int:
     """Remove what killed processes left half written: hidden folders and files that nobody reads.
 
     Args:
-        data_dir: The archive.
+        top: Where this machine works.
         older_than_s: What was changed since is left alone: it may be in work.
 
     Returns:
         How many were removed.
     """
     number = 0
-    for entry in _left_behind(data_dir):
+    for entry in _left_behind(top):
         with suppress(FileNotFoundError):
             if time() - entry.stat(follow_symlinks=False).st_mtime < older_than_s:
                 continue

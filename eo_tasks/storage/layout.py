@@ -1,10 +1,10 @@
 """Names of the files that readers outside this project rely on."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from eo_tasks.grid import GridYear, YearPair
+
+IMAGES, MASKS, STAGED = Path("images"), Path("masks"), Path("staging")
 
 
 def image_name(grid_year: GridYear) -> str:
@@ -12,9 +12,19 @@ def image_name(grid_year: GridYear) -> str:
     return f"sentinel2_grid_{grid_year.grid_id}_{grid_year.year}_08.tiff"
 
 
+def image_file(grid_year: GridYear) -> Path:
+    """COG of a stored composite, from the top; its record lies beside it as ``.json``."""
+    return IMAGES / str(grid_year.year) / image_name(grid_year)
+
+
 def image_path(data_dir: Path, grid_year: GridYear) -> Path:
-    """COG of a stored composite; its record lies beside it as ``.json``."""
-    return data_dir / "images" / str(grid_year.year) / image_name(grid_year)
+    """COG of a composite that is stored in a folder."""
+    return data_dir / image_file(grid_year)
+
+
+def staged_file(grid_year: GridYear) -> Path:
+    """COG of a composite on its way into the store, from the top; its record lies beside it as ``.json``."""
+    return STAGED / str(grid_year.year) / image_name(grid_year)
 
 
 def mask_name(pair: YearPair) -> str:
@@ -22,14 +32,11 @@ def mask_name(pair: YearPair) -> str:
     return f"change_mask_grid_{pair.grid_id}_{pair.before}.png"
 
 
+def mask_file(pair: YearPair) -> Path:
+    """PNG of a stored mask, from the top; its record lies beside it as ``.json``."""
+    return MASKS / str(pair.before) / mask_name(pair)
+
+
 def mask_path(data_dir: Path, pair: YearPair) -> Path:
-    """PNG of a stored mask; its record lies beside it as ``.json``."""
-    return data_dir / "masks" / str(pair.before) / mask_name(pair)
-
-
-def is_whole(path: Path, record: Mapping[str, Any]) -> bool:
-    """Whether a file is as long as its record says."""
-    try:
-        return path.stat().st_size == record.get("size_bytes")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    """PNG of a mask that is stored in a folder."""
+    return data_dir / mask_file(pair)

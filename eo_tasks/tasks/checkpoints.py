@@ -6,10 +6,10 @@ from itertools import chain
 from time import monotonic, time
 
 from eo_tasks.plan import Wanted
-from eo_tasks.settings import current_settings
-from eo_tasks.state.checkpoints import checkpoint_path, read_checkpoint, write_checkpoint
+from eo_tasks.state.checkpoints import checkpoint_file, read_checkpoint, write_checkpoint
 from eo_tasks.state.runs import RunState
-from eo_tasks.tasks.context import ledger, runs, state_redis
+from eo_tasks.steps.scratch import FETCH_PREFIX
+from eo_tasks.tasks.context import ledger, pipeline, runs, state_redis
 from eo_tasks.units import Stage
 
 EXPORTED_KEY = "eo-tasks:exported"
@@ -45,8 +45,11 @@ def export(stage: Stage, year: str) -> None:
     """Write the file of a stage and year."""
     periods = _periods(stage, year)
     entries = chain.from_iterable(ledger().all_entries(stage, period) for period in periods)
-    path = checkpoint_path(current_settings().data_dir, stage, year)
-    write_checkpoint(path, stage, int(year), sum(_wanted(stage, period) for period in periods), entries)
+    file = checkpoint_file(stage, year)
+    with pipeline().scratch(FETCH_PREFIX) as scratch:
+        path = scratch / file.name
+        write_checkpoint(path, stage, int(year), sum(_wanted(stage, period) for period in periods), entries)
+        pipeline().place.put(path, file)
 
 
 def restore_missing(wanted: Wanted) -> int:
@@ -56,10 +59,12 @@ def restore_missing(wanted: Wanted) -> int:
         How many units were restored.
     """
     known, number = set(ledger().periods()), 0
-    for stage, period in places_of(wanted):
-        if (stage, period) not in known:
-            entries = read_checkpoint(checkpoint_path(current_settings().data_dir, stage, period)).get(period, {})
-            number += ledger().restore(stage, period, entries)
+    with pipeline().scratch(FETCH_PREFIX) as scratch:
+        for stage, period in places_of(wanted):
+            if (stage, period) not in known:
+                path = pipeline().place.local(checkpoint_file(stage, period), scratch)
+                entries = {} if path is None else read_checkpoint(path).get(period, {})
+                number += ledger().restore(stage, period, entries)
     return number
 
 

@@ -158,12 +158,12 @@ def describe(error: BaseException) -> str:
 
 def explained(what: object, error: Exception) -> Exception:
     """A full disk under its own name; libraries tell of it in many ways, or only that writing failed."""
-    data_dir = current_settings().data_dir
+    folder = current_settings().folder
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    if not is_full and policy_of(error) is None and data_dir.exists():
-        is_full = shutil.disk_usage(data_dir).free < FULL_BYTES
+    if not is_full and policy_of(error) is None and folder.exists():
+        is_full = shutil.disk_usage(folder).free < FULL_BYTES
     if not is_full:
         return error
-    told = StorageFullError(f"{what}: the disk of {data_dir} is full. Make room; it is tried again by itself.")
+    told = StorageFullError(f"{what}: the disk of {folder} is full. Make room; it is tried again by itself.")
     told.__cause__ = error
     return told

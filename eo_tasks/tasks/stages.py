@@ -48,7 +48,7 @@ def download(self: Task, grid_id: int, year: int) -> dict[str, Any]:
 def _stored_by_now(grid_year: GridYear) -> Outcome:
     """What is not on order is here already."""
     oldest = pipeline().not_before(grid_year.download)
-    if pipeline().store.has_image(grid_year, oldest) or pipeline().staging.get(grid_year, oldest) is not None:
+    if pipeline().store.has_image(grid_year, oldest) or pipeline().staging.record(grid_year, oldest) is not None:
         return Outcome(True, {})
     raise SourceBusyError(f"{grid_year}: is not on order yet", retry_after_s=1)
 

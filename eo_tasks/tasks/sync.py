@@ -75,7 +75,7 @@ def _go_on(store: HybridStore, at: Round, until: float, done: Counter[str], fail
             return
         copies = iter(list(differences(store.files, store.database, year, part)))
         chosen = islice(_in_time(copies, until), left)
-        made = copy_all(chosen, store.files, store.database, current_settings().data_dir)
+        made = copy_all(chosen, store.files, store.database, current_settings().folder)
         done.update(made.copied)
         failures.extend(made.failures)
         at = replace(at, worked_s=at.worked_s + monotonic() - begun, copied=at.copied or any(made.copied.values()))

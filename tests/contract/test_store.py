@@ -18,11 +18,13 @@ from eo_tasks.grid import GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles, mask_tags, read_mask_layers, write_mask_files
 from eo_tasks.raster import Composite, Origin, PixelGrid
 from eo_tasks.settings import PipelineMode, load_settings
-from eo_tasks.storage import LocalStore, StagedImage, Staging, Store, open_store
+from eo_tasks.storage import FileStore, LocalStore, StagedImage, Staging, Store, open_store
 from eo_tasks.storage.database.connection import Database, Login
 from eo_tasks.storage.database.schema import upgrade
 from eo_tasks.storage.database.store import DatabaseStore
-from eo_tasks.storage.layout import image_path, mask_path
+from eo_tasks.storage.folder import Folder
+from eo_tasks.storage.layout import image_path, mask_path, staged_file
+from eo_tasks.storage.place import record_of
 from tests.postgres import database_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
@@ -36,9 +38,15 @@ NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 BEFORE, AT, AFTER = (NOON.timestamp() + seconds for seconds in (-1, 0, 1))
 
 
-@pytest.fixture(params=PipelineMode)
+BUCKET = "bucket"
+
+
+@pytest.fixture(params=[*PipelineMode, BUCKET])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store of each mode, on a real database."""
+    """An empty store of each mode, on a real database, and one in a bucket of a real object store."""
+    if request.param == BUCKET:
+        yield FileStore(request.getfixturevalue("bucket"))
+        return
     here = {"pipeline_mode": request.param, "data_dir": tmp_path / "data"}
     if request.param is PipelineMode.LOCAL_ONLY:
         yield open_store(load_settings(**here))
@@ -497,52 +505,70 @@ def test_making_a_staged_file_again_leaves_the_stored_one_alone(local, image):
 # Staging
 
 
-@pytest.fixture
-def staging(tmp_path: Path) -> Staging:
-    """An empty staging folder."""
-    return Staging(tmp_path / "data")
+@pytest.fixture(params=["folder", BUCKET])
+def staging(request: pytest.FixtureRequest, tmp_path: Path) -> Staging:
+    """Nothing staged, in a folder and in a bucket."""
+    return Staging(request.getfixturevalue("bucket") if request.param == BUCKET else Folder(tmp_path / "data"))
 
 
 def stage(staging: Staging, staged: StagedImage, grid_year: GridYear = CELL_YEAR) -> None:
-    cog = staging.cog(grid_year)
-    cog.parent.mkdir(parents=True, exist_ok=True)
-    cog.write_bytes(staged.cog.read_bytes())
-    staging.add(grid_year, staged.record)
+    staging.add(grid_year, staged.cog, staged.record)
 
 
-def test_a_staged_composite_is_found_until_it_is_removed(staging, image):
-    assert staging.get(CELL_YEAR) is None
+def test_a_staged_composite_is_found_until_it_is_removed(staging, image, tmp_path):
+    assert staging.record(CELL_YEAR) is None
+    assert staging.get(CELL_YEAR, tmp_path) is None
     assert not staging.grid_ids(2022)
     staged = image()
     stage(staging, staged)
-    assert staging.get(CELL_YEAR) == StagedImage(staging.cog(CELL_YEAR), staged.record)
+    assert staging.record(CELL_YEAR) == staged.record
+    found = staging.get(CELL_YEAR, tmp_path)
+    assert (found.record, found.cog.read_bytes()) == (staged.record, staged.cog.read_bytes())
     assert set(staging.grid_ids(2022)) == {463}
     assert not staging.grid_ids(2023)
     staging.remove(CELL_YEAR)
-    assert staging.get(CELL_YEAR) is None
-    assert names(staging.cog(CELL_YEAR).parent) == []
+    assert staging.record(CELL_YEAR) is None
+    assert list(staging.place.names(Path("staging/2022"))) == []
     staging.remove(CELL_YEAR)  # twice is as once
+
+
+def test_a_staged_composite_outlives_the_file_that_it_was_staged_from(staging, image, tmp_path):
+    staged = image()
+    stage(staging, staged)
+    content = staged.cog.read_bytes()
+    staged.cog.unlink()
+    assert staging.get(CELL_YEAR, tmp_path).cog.read_bytes() == content
+
+
+def test_a_composite_staged_again_replaces_the_first(staging, image, tmp_path):
+    stage(staging, image())
+    second = image(value=2000)
+    stage(staging, second)
+    found = staging.get(CELL_YEAR, tmp_path)
+    assert (found.record, found.cog.read_bytes()) == (second.record, second.cog.read_bytes())
 
 
 def test_a_staged_file_without_its_record_does_not_count(staging, image):
     stage(staging, image())
-    staging.cog(CELL_YEAR).with_suffix(".json").unlink()
-    assert staging.get(CELL_YEAR) is None
+    staging.place.remove([record_of(staged_file(CELL_YEAR))])
+    assert staging.record(CELL_YEAR) is None
     assert not staging.grid_ids(2022)
 
 
-def test_a_truncated_staged_file_does_not_count(staging, image):
-    stage(staging, image())
-    cog = staging.cog(CELL_YEAR)
-    cog.write_bytes(cog.read_bytes()[:-1])
-    assert staging.get(CELL_YEAR) is None
+def test_a_truncated_staged_file_does_not_count(staging, image, tmp_path):
+    staged = image()
+    stage(staging, staged)
+    short = tmp_path / "short.tiff"
+    short.write_bytes(staged.cog.read_bytes()[:-1])
+    staging.place.put(short, staged_file(CELL_YEAR))
+    assert staging.record(CELL_YEAR) is None
     assert not staging.grid_ids(2022)
 
 
 @pytest.mark.parametrize(("not_before", "is_there"), [(0, True), (BEFORE, True), (AT, True), (AFTER, False)])
 def test_a_composite_staged_before_a_fresh_start_does_not_count(staging, image, not_before, is_there):
     stage(staging, image())
-    assert (staging.get(CELL_YEAR, not_before) is not None) is is_there
+    assert (staging.record(CELL_YEAR, not_before) is not None) is is_there
     for among in (None, [463, 464]):
         assert set(staging.grid_ids(2022, among, not_before)) == ({463} if is_there else set())
 

@@ -20,7 +20,7 @@ from eo_tasks.state.accounts import Accounts
 from eo_tasks.state.entry import Limits, State
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.state.runs import Run, Runs, RunState
-from eo_tasks.storage.local import LocalStore
+from eo_tasks.storage.files import LocalStore
 from eo_tasks.units import Stage
 from tests.openeo_backend.faulty import PASSWORD, USER, Fault, FaultyBackend
 from tests.openeo_backend.scenes import COLLECTION, SyntheticScene, write_catalog

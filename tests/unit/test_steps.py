@@ -33,7 +33,7 @@ from eo_tasks.raster import Composite, Origin, PixelGrid
 from eo_tasks.settings import load_settings
 from eo_tasks.steps import Pipeline, download, infer, infer_all, store, take_inventory
 from eo_tasks.storage import StagedImage
-from eo_tasks.storage.layout import image_path, mask_path
+from eo_tasks.storage.layout import image_path, mask_path, staged_file
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -107,9 +107,9 @@ def files_in(folder: Path) -> list[str]:
 # Download
 
 
-def test_a_download_stages_a_composite_with_its_record(pipeline):
+def test_a_download_stages_a_composite_with_its_record(pipeline, tmp_path):
     outcome = download(pipeline, CELL_YEAR)
-    staged = pipeline.staging.get(CELL_YEAR)
+    staged = pipeline.staging.get(CELL_YEAR, tmp_path)
     assert not outcome.is_skipped
     facts = {"size_bytes": staged.cog.stat().st_size, "clear_share": 0.995, "pixels": 200}  # 199 of them
     assert outcome.facts == facts
@@ -120,9 +120,9 @@ def test_a_download_stages_a_composite_with_its_record(pipeline):
     ]
 
 
-def test_an_images_record_says_what_it_is_and_where_it_comes_from(pipeline):
+def test_an_images_record_says_what_it_is_and_where_it_comes_from(pipeline, tmp_path):
     download(pipeline, CELL_YEAR)
-    staged = pipeline.staging.get(CELL_YEAR)
+    staged = pipeline.staging.get(CELL_YEAR, tmp_path)
     expected = {
         "grid_id": 0,
         "label": "SI_0",
@@ -171,10 +171,10 @@ def test_a_second_download_of_a_staged_or_stored_composite_is_skipped(pipeline):
 
 def test_a_truncated_staged_composite_is_downloaded_again(pipeline):
     download(pipeline, CELL_YEAR)
-    cog = pipeline.staging.cog(CELL_YEAR)
+    cog = pipeline.settings.data_dir / staged_file(CELL_YEAR)
     cog.write_bytes(cog.read_bytes()[:100])
     assert not download(pipeline, CELL_YEAR).is_skipped
-    assert pipeline.staging.get(CELL_YEAR) is not None
+    assert pipeline.staging.record(CELL_YEAR) is not None
 
 
 def test_a_composite_without_a_clear_observation_is_told_and_leaves_nothing(pipeline):
@@ -223,7 +223,7 @@ def test_a_fresh_start_downloads_again_what_is_stored_or_staged(tmp_path, pipeli
 
 def test_a_fresh_start_keeps_what_was_made_since(tmp_path, pipeline):
     download(pipeline, CELL_YEAR)
-    made_at = datetime.fromisoformat(pipeline.staging.get(CELL_YEAR).record["made_at"]).timestamp()
+    made_at = datetime.fromisoformat(pipeline.staging.record(CELL_YEAR)["made_at"]).timestamp()
     assert download(from_then_on(tmp_path, made_at), CELL_YEAR).is_skipped
     store(pipeline, CELL_YEAR)
     assert download(from_then_on(tmp_path, made_at), CELL_YEAR).is_skipped
@@ -255,12 +255,12 @@ def test_a_fresh_start_replaces_a_stored_composite_and_refuses_an_old_staged_one
     download(fresh, CELL_YEAR)
     assert not store(fresh, CELL_YEAR).is_skipped
     assert pipeline.store.image_record(CELL_YEAR)["made_at"] > first["made_at"]
-    assert fresh.staging.get(CELL_YEAR) is None
+    assert fresh.staging.record(CELL_YEAR) is None
 
 
 def test_storing_moves_a_staged_composite_into_the_store(pipeline):
     download(pipeline, CELL_YEAR)
-    record = pipeline.staging.get(CELL_YEAR).record
+    record = pipeline.staging.record(CELL_YEAR)
     assert not store(pipeline, CELL_YEAR).is_skipped
     assert pipeline.store.image_record(CELL_YEAR) == record
     assert files_in(pipeline.settings.data_dir) == [
@@ -269,12 +269,14 @@ def test_storing_moves_a_staged_composite_into_the_store(pipeline):
     ]
 
 
-def test_a_second_store_is_skipped_and_cleans_the_staging(pipeline, monkeypatch):
+def test_a_second_store_is_skipped_and_cleans_the_staging(pipeline, tmp_path, monkeypatch):
     download(pipeline, CELL_YEAR)
-    pipeline.store.put_image(CELL_YEAR, pipeline.staging.get(CELL_YEAR))  # stored, then killed before cleaning
+    pipeline.store.put_image(
+        CELL_YEAR, pipeline.staging.get(CELL_YEAR, tmp_path)
+    )  # stored, then killed before cleaning
     monkeypatch.setattr(pipeline.store, "put_image", None)  # not to be called again
     assert store(pipeline, CELL_YEAR).is_skipped
-    assert pipeline.staging.get(CELL_YEAR) is None
+    assert pipeline.staging.record(CELL_YEAR) is None
     assert store(pipeline, CELL_YEAR).is_skipped
 
 
@@ -292,7 +294,7 @@ def test_a_store_that_fails_keeps_the_staged_composite(pipeline, monkeypatch):
     monkeypatch.setattr(pipeline.store, "put_image", refuse)
     with pytest.raises(StorageError, match="no room"):
         store(pipeline, CELL_YEAR)
-    assert pipeline.staging.get(CELL_YEAR) is not None
+    assert pipeline.staging.record(CELL_YEAR) is not None
 
 
 # BTC
@@ -425,12 +427,12 @@ YEARS = [GridYear(0, year) for year in (2020, 2021, 2022, 2023)]
 
 def put(pipeline: Pipeline, grid_year: GridYear, pixels: PixelGrid) -> None:
     """Store a composite that lies somewhere else than its cell."""
-    cog = pipeline.staging.cog(grid_year)
-    cog.parent.mkdir(parents=True, exist_ok=True)
+    cog = pipeline.settings.data_dir / "made.tiff"
     dn = np.random.default_rng(grid_year.year).integers(100, 3000, (3, *pixels.shape)).astype(np.uint16)
     counts = np.ones(pixels.shape, np.uint16)
     write_composite(cog, Composite(pixels, ("B02", "B03", "B04"), dn, counts, Origin("stac", "c")))
-    pipeline.staging.add(grid_year, {"size_bytes": cog.stat().st_size, "sha256": sha256(cog)})
+    pipeline.staging.add(grid_year, cog, {"size_bytes": cog.stat().st_size, "sha256": sha256(cog)})
+    cog.unlink()
     store(pipeline, grid_year)
 
 
@@ -740,4 +742,4 @@ def test_months_are_added_for_a_cell_that_is_not_clear_enough_and_recorded(tmp_p
     pipeline = made(tmp_path, min_clear=1, extra_months=2)
     download(pipeline, CELL_YEAR)
     assert [request.months for request in pipeline.source.requests] == [(4, 5, 6, 7, 8, 9), tuple(range(2, 12))]
-    assert pipeline.staging.get(CELL_YEAR).record["months"] == list(range(2, 12))
+    assert pipeline.staging.record(CELL_YEAR)["months"] == list(range(2, 12))

@@ -29,4 +29,4 @@ def logs(
 ) -> Page:
     """Lines that fit, the newest first; ``before`` of a page leads to the one before it."""
     wanted = Filter(stage, cell, year, level, text, unit)
-    return read_lines(folder_of(views.pipeline.settings.data_dir), wanted, most, before)
+    return read_lines(folder_of(views.pipeline.settings.folder), wanted, most, before)

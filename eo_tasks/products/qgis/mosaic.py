@@ -24,7 +24,7 @@ class Source:
     """One raster of a mosaic.
 
     Attributes:
-        href: Its file, relative to the mosaic's.
+        href: Its file, relative to the mosaic's, or absolute.
         bounds: In the CRS of the mosaic.
     """
 
@@ -67,9 +67,10 @@ class Mosaic:
         west, south, east, north = source.bounds
         width, height = self._px(east - west), self._px(north - south)
         left, top = self._px(west - corner[0]), self._px(corner[1] - north)
+        is_relative = int(not source.href.startswith("/"))
         return (
             "    <ComplexSource>\n"
-            f'      <SourceFilename relativeToVRT="1">{escape(source.href)}</SourceFilename>\n'
+            f'      <SourceFilename relativeToVRT="{is_relative}">{escape(source.href)}</SourceFilename>\n'
             f"      <SourceBand>{number}</SourceBand>\n"
             f'      <SourceProperties RasterXSize="{width}" RasterYSize="{height}" DataType="{_DTYPES[band.dtype]}"'
             f' BlockXSize="{BLOCK_PX}" BlockYSize="{BLOCK_PX}"/>\n'

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from eo_tasks.errors import PermanentError, StorageError
@@ -34,11 +35,11 @@ from eo_tasks.settings import PipelineMode, Settings
 from eo_tasks.steps.products.made import Made
 from eo_tasks.steps.products.places import FOLDER_STAC, quicklook_path, sheet_path
 from eo_tasks.steps.products.stored import PLACE, check_place, parts, stored_ids
-from eo_tasks.storage import LocalStore, Record
-from eo_tasks.storage.layout import image_path, mask_path
+from eo_tasks.storage import FileStore, Place, Record, open_place
+from eo_tasks.storage.layout import image_file, mask_file
 
 COMPOSITES, MASKS, MODELS = "composites", "masks", "models"
-UP = "../../.."  # from an item to DATA_DIR
+UP = "../../.."  # from an item to the top
 LICENCE = Link(
     "license",
     "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
@@ -54,7 +55,7 @@ def make_catalog(settings: Settings) -> Made:
         PermanentError: This mode keeps no files.
     """
     check_files(settings)
-    listing = _Listing(settings.data_dir)
+    listing = _Listing(settings.folder, open_place(settings))
     listing.add_composites()
     listing.add_masks()
     listing.finish()
@@ -81,15 +82,16 @@ def check_files(settings: Settings) -> None:
 class _Listing:
     """The catalog as it is made; items first, then what lists them, and what is gone is removed last."""
 
-    data_dir: Path
+    folder: Path
+    place: Place
     extents: dict[str, Extent] = field(default_factory=lambda: defaultdict(Extent))
     groups: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # years, pairs of years
     models: dict[str, tuple[Record, Extent]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.tree = JsonTree(self.data_dir / FOLDER_STAC)
-        self.store = LocalStore(self.data_dir)
+        self.tree = JsonTree(self.folder / FOLDER_STAC)
+        self.store = FileStore(self.place)
         self.years = self.store.years()
         self.grid_ids = stored_ids(self.store, self.years)
 
@@ -101,7 +103,7 @@ class _Listing:
                     if not self._is_placed(GridYear(grid_id, year), record):
                         continue
                     name = composite_id(grid_id, year)
-                    item = _composite(self.data_dir, GridYear(grid_id, year), record)
+                    item = _composite(self.place, self.folder, GridYear(grid_id, year), record)
                     self.tree.put(f"{COMPOSITES}/{year}/{name}.json", item)
                     names.append(name)
                     extent.add(item)
@@ -192,7 +194,7 @@ class _Listing:
         earlier, later = (_parent(grid_year, images) for grid_year in pair.grid_years)
         model = model_id(record)
         made_by = None if model is None else Link("derived_from", f"../../{MODELS}/{model}.json", title=model)
-        assets = _mask_assets(self.data_dir, pair, record, self.tree.get(name))
+        assets = _mask_assets(self.place, self.folder, pair, record, self.tree.get(name))
         item = mask_item(record, _origin(MASKS), assets, (earlier, later), made_by)
         self.tree.put(name, item)
         if model is not None:
@@ -218,13 +220,13 @@ def _origin(kind: str) -> Origin:
     return Origin(kind, f"./{CATALOG}", f"../{COLLECTION}", f"../../{CATALOG}")
 
 
-def _composite(data_dir: Path, grid_year: GridYear, record: Record) -> dict[str, Any]:
-    quicklook = quicklook_path(data_dir, grid_year)
+def _composite(place: Place, folder: Path, grid_year: GridYear, record: Record) -> dict[str, Any]:
+    quicklook = quicklook_path(folder, grid_year)
     return composite_item(
         record,
         _origin(COMPOSITES),
-        _from_item(data_dir, image_path(data_dir, grid_year)),
-        _from_item(data_dir, quicklook) if quicklook.exists() else None,
+        place.href(image_file(grid_year), UP),
+        _from_item(folder, quicklook) if quicklook.exists() else None,
     )
 
 
@@ -236,26 +238,37 @@ def _parent(grid_year: GridYear, images: Mapping[int, Mapping[int, Record]]) -> 
     return Parent(grid_year.year, f"../../{COMPOSITES}/{grid_year.year}/{name}.json", record.get("months"))
 
 
-def _mask_assets(data_dir: Path, pair: YearPair, record: Record, known: Mapping[str, Any] | None) -> MaskAssets:
+def _mask_assets(
+    place: Place, folder: Path, pair: YearPair, record: Record, known: Mapping[str, Any] | None
+) -> MaskAssets:
     """A mask's files; checksums that the item tells already are not computed again."""
-    files, sheet = MaskFiles.beside(mask_path(data_dir, pair)), sheet_path(data_dir, pair.grid_id)
+    files, sheet = MaskFiles.beside(mask_file(pair)), sheet_path(folder, pair.grid_id)
     cogs = {"change": files.cog, "probability": files.probability}
-    sizes = [file.stat().st_size for file in cogs.values()]
+    known_sizes = place.sizes(list(cogs.values()))
+    sizes = [known_sizes[file] for file in cogs.values()]
     assets = (known or {}).get("assets", {})
     checksums = []
     for (name, file), size in zip(cogs.items(), sizes, strict=True):
         told = assets.get(name, {})
         is_known = (told.get("file:size"), told.get("created")) == (size, record.get("made_at"))
-        checksums.append(told["file:checksum"][4:] if is_known and "file:checksum" in told else sha256(file))
+        checksums.append(told["file:checksum"][4:] if is_known and "file:checksum" in told else _sha256(place, file))
     return MaskAssets(
-        png=_from_item(data_dir, files.png),
-        cog=_from_item(data_dir, files.cog),
-        probability=_from_item(data_dir, files.probability),
+        png=place.href(files.png, UP),
+        cog=place.href(files.cog, UP),
+        probability=place.href(files.probability, UP),
         sizes=(sizes[0], sizes[1]),
         sha256=(checksums[0], checksums[1]),
-        sheet=_from_item(data_dir, sheet) if sheet.exists() else None,
+        sheet=_from_item(folder, sheet) if sheet.exists() else None,
     )
 
 
-def _from_item(data_dir: Path, file: Path) -> str:
-    return f"{UP}/{file.relative_to(data_dir).as_posix()}"
+def _sha256(place: Place, file: Path) -> str:
+    with TemporaryDirectory(prefix="eo-tasks-") as scratch:
+        local = place.local(file, Path(scratch))
+        if local is None:
+            raise StorageError(f"{file}: gone while the catalog was made. Make the catalog again.")
+        return sha256(local)
+
+
+def _from_item(folder: Path, file: Path) -> str:
+    return f"{UP}/{file.relative_to(folder).as_posix()}"

@@ -9,12 +9,12 @@ FOLDER_STAC, FOLDER_POLYGONS, FOLDER_QUICKLOOKS, FOLDER_QGIS = "stac", "polygons
 SHEETS = "cells"
 
 
-def quicklook_path(data_dir: Path, grid_year: GridYear) -> Path:
+def quicklook_path(folder: Path, grid_year: GridYear) -> Path:
     """The quicklook of a composite."""
     name = Path(image_name(grid_year)).with_suffix(".png").name
-    return data_dir / FOLDER_QUICKLOOKS / str(grid_year.year) / name
+    return folder / FOLDER_QUICKLOOKS / str(grid_year.year) / name
 
 
-def sheet_path(data_dir: Path, grid_id: int) -> Path:
+def sheet_path(folder: Path, grid_id: int) -> Path:
     """The contact sheet of a cell."""
-    return data_dir / FOLDER_QUICKLOOKS / SHEETS / f"grid_{grid_id}.png"
+    return folder / FOLDER_QUICKLOOKS / SHEETS / f"grid_{grid_id}.png"

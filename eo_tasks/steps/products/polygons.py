@@ -45,7 +45,7 @@ def export_polygons(pipeline: Pipeline, selection: Selection | None = None, foll
         StorageError: The masks lie in more than one CRS.
     """
     selection = selection or Selection()
-    folder = pipeline.settings.data_dir / FOLDER_POLYGONS
+    folder = pipeline.settings.folder / FOLDER_POLYGONS
     files = PolygonFiles.named(folder, ALL if selection.is_all else SELECTED)
     facts = folder / f"{files.geopackage.stem}.json"
     made_of, epsg, number = _look_through(pipeline, selection)

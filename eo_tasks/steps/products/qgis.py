@@ -1,4 +1,4 @@
-"""A QGIS project of all that lies under ``DATA_DIR``, in ``DATA_DIR/qgis``."""
+"""A QGIS project of all that lies under ``DATA_DIR``, in its folder ``qgis``."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -30,8 +30,8 @@ from eo_tasks.steps.products.made import Made
 from eo_tasks.steps.products.places import FOLDER_POLYGONS, FOLDER_QGIS
 from eo_tasks.steps.products.polygons import ALL
 from eo_tasks.steps.products.stored import PLACE, image_records, mask_records, stored_ids
-from eo_tasks.storage import LocalStore, Record
-from eo_tasks.storage.layout import image_path, mask_path
+from eo_tasks.storage import FileStore, Place, Record, open_place
+from eo_tasks.storage.layout import image_file, mask_file
 
 PROJECT = "eo-tasks.qgs"
 
@@ -49,7 +49,7 @@ def make_project(settings: Settings) -> Made:
         PermanentError: This mode keeps no files.
     """
     check_files(settings)
-    folder, shelf = settings.data_dir / FOLDER_QGIS, _Shelf(settings.data_dir)
+    folder, shelf = settings.folder / FOLDER_QGIS, _Shelf(settings.folder, open_place(settings))
     shelf.collect()
     if not shelf.mosaics:
         return Made("QGIS layers", folder / PROJECT, 0, note="no composites are stored")
@@ -69,19 +69,20 @@ def make_project(settings: Settings) -> Made:
 class _Shelf:
     """The mosaics of a folder, by name."""
 
-    data_dir: Path
+    folder: Path
+    place: Place
     mosaics: dict[str, Mosaic] = field(default_factory=dict)
     years: list[int] = field(default_factory=list)
     pairs: list[tuple[int, int]] = field(default_factory=list)
     left_out: int = 0
 
     def collect(self) -> None:
-        store = LocalStore(self.data_dir)
+        store = FileStore(self.place)
         years = store.years()
         grid_ids = stored_ids(store, years)
         for year in years:
             images = (
-                (record, image_path(self.data_dir, GridYear(grid_id, year)))
+                (record, image_file(GridYear(grid_id, year)))
                 for grid_id, record in image_records(store, year, grid_ids)
             )
             if self._add(f"composites_{year}", images):
@@ -90,7 +91,7 @@ class _Shelf:
             masks: dict[int, list[tuple[Record, MaskFiles]]] = defaultdict(list)
             for pair, record in mask_records(store, before, grid_ids):
                 kept = {name: record.get(name) for name in PLACE}  # the rest is not needed, and there may be many
-                masks[pair.after].append((kept, MaskFiles.beside(mask_path(self.data_dir, pair))))
+                masks[pair.after].append((kept, MaskFiles.beside(mask_file(pair))))
             for after, found in sorted(masks.items()):
                 years_of = f"{before}_{after}"
                 is_there = self._add(f"change_{years_of}", ((record, files.cog) for record, files in found), _CHANGE)
@@ -112,7 +113,7 @@ class _Shelf:
                 self.left_out += 1
                 continue
             xmin, ymin, xmax, ymax = map(float, record["bounds"])
-            href = f"../{file.relative_to(self.data_dir).as_posix()}"
+            href = self.place.gdal_href(file, "..")
             sources.append(Source(href, (xmin, ymin, xmax, ymax)))
         if kind is None or not sources:
             return False
@@ -142,7 +143,7 @@ class _Shelf:
     def groups(self, styles: Mapping[str, Xml.Element]) -> list[Group]:
         """Layers, the topmost first; of each group the latest one is shown."""
         groups = []
-        polygons = self.data_dir / FOLDER_POLYGONS / f"{ALL}.gpkg"
+        polygons = self.folder / FOLDER_POLYGONS / f"{ALL}.gpkg"
         if polygons.exists():
             source = f"../{FOLDER_POLYGONS}/{polygons.name}|layername={LAYER}"
             groups.append(Group("Polygons", [Layer("Changes", source, "ogr", styles["polygons"], is_shown=True)]))

@@ -62,7 +62,7 @@ def make_quicklooks(pipeline: Pipeline, selection: Selection | None = None, foll
         follow: Is told how many cells are done, as they are.
     """
     selection = selection or Selection()
-    data_dir = pipeline.settings.data_dir
+    top = pipeline.settings.folder
     counts: Counter[str] = Counter()
     failures: list[str] = []
     years = pipeline.store.years()
@@ -73,10 +73,10 @@ def make_quicklooks(pipeline: Pipeline, selection: Selection | None = None, foll
         except PermanentError as error:
             failures.append(str(error))
         follow(1)
-    removed = _remove_others(data_dir, years, grid_ids, selection, pipeline)
+    removed = _remove_others(top, years, grid_ids, selection, pipeline)
     return Made(
         "pictures",
-        data_dir / FOLDER_QUICKLOOKS,
+        top / FOLDER_QUICKLOOKS,
         counts["made"],
         counts["kept"],
         removed,
@@ -124,14 +124,14 @@ def _draw(pipeline: Pipeline, cell: _Cell, selection: Selection) -> Counter[str]
         return drawn[year]
 
     for year in selection.of_years(cell.images):
-        path = quicklook_path(settings.data_dir, GridYear(cell.grid_id, year))
+        path = quicklook_path(settings.folder, GridYear(cell.grid_id, year))
         told = _fingerprint(stretch, fingerprint_of(cell.images[year]))
         if made_of(path) != told:
             write_picture(path, picture(year), told)
             counts["made"] += 1
         else:
             counts["kept"] += 1
-    path = sheet_path(settings.data_dir, cell.grid_id)
+    path = sheet_path(settings.folder, cell.grid_id)
     images = [[year, fingerprint_of(record)] for year, record in sorted(cell.images.items())]
     masks = [[pair.before, pair.after, fingerprint_of(cell.masks[pair])] for pair in sorted(cell.masks)]
     told = _fingerprint(stretch, images, masks)
@@ -165,19 +165,19 @@ def _fingerprint(*parts: object) -> str:
 
 
 def _remove_others(
-    data_dir: Path, years: Sequence[int], grid_ids: Sequence[int], selection: Selection, pipeline: Pipeline
+    top: Path, years: Sequence[int], grid_ids: Sequence[int], selection: Selection, pipeline: Pipeline
 ) -> int:
     """Remove the pictures of composites and cells that are not stored any more, if nothing is left out."""
     if not selection.is_all:
         return 0
-    expected = {sheet_path(data_dir, grid_id) for grid_id in grid_ids}
-    folders = [data_dir / FOLDER_QUICKLOOKS / SHEETS]
+    expected = {sheet_path(top, grid_id) for grid_id in grid_ids}
+    folders = [top / FOLDER_QUICKLOOKS / SHEETS]
     removed = _remove(folders[0], expected)
-    for folder in _entries(data_dir / FOLDER_QUICKLOOKS):
+    for folder in _entries(top / FOLDER_QUICKLOOKS):
         if folder.name.isdecimal():
             year = int(folder.name)
             stored = pipeline.store.image_ids(year) if year in years else ()
-            removed += _remove(folder, {quicklook_path(data_dir, GridYear(grid_id, year)) for grid_id in stored})
+            removed += _remove(folder, {quicklook_path(top, GridYear(grid_id, year)) for grid_id in stored})
     return removed
 
 

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import time
 from typing import Any
 
@@ -65,9 +64,9 @@ def fetch(self: Task, order_id: str) -> dict[str, Any]:
         return _fetch(order, owner, str(self.request.hostname))
 
 
-def order_file(data_dir: Path, order: Order) -> Path:
+def order_file(work: Path, order: Order) -> Path:
     """Where an order's result lies while its cells are cut out of it."""
-    return data_dir / FOLDER / f"{order.id}.tiff"
+    return work / FOLDER / f"{order.id}.tiff"
 
 
 def request_of(order: Order) -> CompositeRequest:
@@ -78,7 +77,7 @@ def request_of(order: Order) -> CompositeRequest:
 
 def forget_file(order: Order) -> None:
     """Delete an order's result."""
-    file = order_file(pipeline().settings.data_dir, order)
+    file = order_file(pipeline().settings.folder, order)
     for path in (file, file.with_suffix(".json")):
         path.unlink(missing_ok=True)
 
@@ -86,7 +85,7 @@ def forget_file(order: Order) -> None:
 def clear_files() -> None:
     """Delete results whose orders are closed."""
     kept = {order.id for order in orders().all()}
-    folder = pipeline().settings.data_dir / FOLDER
+    folder = pipeline().settings.folder / FOLDER
     for path in folder.glob("*.tiff") if folder.is_dir() else ():
         if path.stem not in kept:
             path.unlink(missing_ok=True)
@@ -95,7 +94,7 @@ def clear_files() -> None:
 
 def _fetch(order: Order, owner: str, worker: str) -> dict[str, Any]:
     backend, request = pipeline().backends[ImagerySource(order.source)], request_of(order)
-    file = order_file(pipeline().settings.data_dir, order)
+    file = order_file(pipeline().settings.folder, order)
     done: Counter[str] = Counter()
     try:
         details = _brought(order, backend, request, file)
@@ -150,12 +149,10 @@ def _cut(order: Order, lease: Lease, request: CompositeRequest, result: Result) 
     """Stage one cell's part; gives what became of it."""
     unit = lease.unit
     cell = pipeline().grid.cell(unit.grid_id)
-    staging = pipeline().staging.folder
-    staging.mkdir(parents=True, exist_ok=True)
     try:
-        with TemporaryDirectory(dir=staging, prefix=FETCH_PREFIX) as scratch:
+        with pipeline().scratch(FETCH_PREFIX) as scratch:
             composite = result.composite(PixelGrid.of(cell))
-            outcome = stage(pipeline(), cell, request, composite, Path(scratch))
+            outcome = stage(pipeline(), cell, request, composite, scratch)
     except (SystemExit, KeyboardInterrupt):  # told to stop: not the cell's fault
         ledger().release(lease)
         tell_end(lease, "released")

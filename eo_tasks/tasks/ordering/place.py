@@ -75,4 +75,4 @@ def _joins(other: GridYear, unit: Unit, active: Sequence[Run]) -> bool:
 
 def _is_missing(grid_year: GridYear) -> bool:
     oldest = not_before(grid_year.download)
-    return not pipeline().store.has_image(grid_year, oldest) and pipeline().staging.get(grid_year, oldest) is None
+    return not pipeline().store.has_image(grid_year, oldest) and pipeline().staging.record(grid_year, oldest) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eo_tasks.fingerprint import fingerprint
-from eo_tasks.state.checkpoints import checkpoint_path, read_checkpoint, write_checkpoint
+from eo_tasks.state.checkpoints import checkpoint_file, read_checkpoint, write_checkpoint
 from eo_tasks.state.entry import Entry, State
 from eo_tasks.units import Stage, Unit
 
@@ -52,7 +52,7 @@ IN_FLIGHT = {
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file that is not there yet, in a folder that is not there yet."""
-    return checkpoint_path(tmp_path, Stage.DOWNLOAD, "2023")
+    return tmp_path / checkpoint_file(Stage.DOWNLOAD, "2023")
 
 
 def written(path: Path, entries: dict[Unit, Entry], wanted: int = 0) -> dict[str, object]:
@@ -61,9 +61,9 @@ def written(path: Path, entries: dict[Unit, Entry], wanted: int = 0) -> dict[str
 
 
 def test_files_are_named_after_stage_and_year_and_those_of_pairs_after_the_earlier_year(tmp_path):
-    assert checkpoint_path(tmp_path, Stage.DOWNLOAD, "2023") == tmp_path / "checkpoints" / "download_2023.json"
-    assert checkpoint_path(tmp_path, Stage.STORE, "2023") == tmp_path / "checkpoints" / "store_2023.json"
-    assert checkpoint_path(tmp_path, Stage.BTC, "2022_2024") == tmp_path / "checkpoints" / "btc_2022.json"
+    assert checkpoint_file(Stage.DOWNLOAD, "2023") == Path("checkpoints/download_2023.json")
+    assert checkpoint_file(Stage.STORE, "2023") == Path("checkpoints/store_2023.json")
+    assert checkpoint_file(Stage.BTC, "2022_2024") == Path("checkpoints/btc_2022.json")
 
 
 def test_a_file_has_the_keys_that_other_programs_read(path):
@@ -143,7 +143,7 @@ def test_text_that_is_not_ascii_is_written_and_read_as_it_is(path):
 
 
 def test_the_file_of_a_year_holds_all_pairs_that_begin_with_it(tmp_path):
-    path = checkpoint_path(tmp_path, Stage.BTC, "2022_2023")
+    path = tmp_path / checkpoint_file(Stage.BTC, "2022_2023")
     entries = {pair(1, 2022, 2023): ended(State.COMPLETED), pair(1, 2022, 2024): ended(State.SKIPPED)}
     write_checkpoint(path, Stage.BTC, 2022, 2, entries.items())
     assert read_checkpoint(path) == {
