@@ -14,6 +14,7 @@ from eo_tasks.sources import CompositeRequest
 from eo_tasks.steps import Pipeline, download, store
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
+PLACE = ("DATA_DIR", "WORK_DIR", "AWS_")
 SIDE_M = 1600  # 160 × 160 pixels: four windows
 
 
@@ -32,7 +33,8 @@ def paint(environment: Mapping[str, str], grid_file: Path, cells: int, years: Se
     """Store the composites of ``cells`` cells; gives the environment of workers that know them."""
     squares = [box(500_000 + n * SIDE_M, 5_000_000, 500_000 + (n + 1) * SIDE_M, 5_001_600) for n in range(cells)]
     geopandas.GeoDataFrame(geometry=squares, crs=32633).to_file(grid_file)
-    pipeline = Pipeline(load_settings(data_dir=Path(environment["DATA_DIR"]), grid_file=grid_file))
+    place = {name.lower(): text for name, text in environment.items() if name.startswith(PLACE)}
+    pipeline = Pipeline(load_settings(**place, grid_file=grid_file))
     pipeline.__dict__["source"] = PaintedSource()
     for cell in range(cells):
         for year in years:

@@ -30,12 +30,12 @@ class System:
     folder: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, name: str, arguments: Sequence[str]) -> None:
-        """Start ``celery …`` under a name of the test's choice."""
+    def start(self, name: str, arguments: Sequence[str], **variables: str) -> None:
+        """Start ``celery …`` under a name of the test's choice, with more variables of its own."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "celery", *arguments, "-l", "INFO"],
-                env=dict(self.environment),
+                env={**self.environment, **variables},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -13,11 +13,13 @@ from workers.health import watch
 from workers.login import check_login
 from workers.logs import keep_logs
 from workers.resources import GDAL, gdal_cache_mb, recycle
+from workers.tidy import keep_tidy
 
 settings = current_settings()
 app.conf.update(worker_pool="prefork", worker_concurrency=settings.max_workers)
 recycle(app, settings, settings.max_workers)
 watch(app)
+keep_tidy(app)
 keep_logs()
 check_login()
 # Stores first: a composite that is paid for is brought to safety before the next one is begun.

@@ -18,6 +18,7 @@ from workers.login import check_login
 from workers.logs import keep_logs
 from workers.ready import announce, wait_for_process
 from workers.resources import GDAL, gdal_cache_mb
+from workers.tidy import keep_tidy
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ app.conf.update(
     imports=("workers.gpu",),  # the fresh interpreter needs the signal handler below
 )
 watch(app)
+keep_tidy(app)
 keep_logs()
 check_login()
 wait_for_process(app)

@@ -11,9 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from eo_tasks.cog import open_composite
-from eo_tasks.errors import RasterError, StorageError
+from eo_tasks.errors import EOTasksError, RasterError, StorageError, StoreUnavailableError
+from eo_tasks.files import sha256
 from eo_tasks.grid import Cell, GridYear, YearPair
 from eo_tasks.products.mask import MaskFiles
 from eo_tasks.raster import Composite, CompositeRows, PixelGrid
@@ -117,8 +119,8 @@ class FileStore:
                 with self.place.reading():
                     image = opened.enter_context(open_composite(self.place.raster(image_file(grid_year))))
             except RasterError as error:
-                raise StorageError(f"{grid_year}: the stored composite is broken: {error}") from error
-            yield _Checked(grid_year, image, self.place)
+                raise self.unread(grid_year, error) from error
+            yield _Checked(grid_year, image, self)
 
     def image_record(self, grid_year: GridYear) -> Record | None:
         """The record of a stored composite."""
@@ -148,6 +150,19 @@ class FileStore:
     def mask_record(self, pair: YearPair) -> Record | None:
         """The record of a stored mask of exactly these two years."""
         return self.mask_records(pair.before, [pair.grid_id]).get(pair)
+
+    def unread(self, grid_year: GridYear, error: RasterError) -> EOTasksError:
+        """Why a stored composite could not be read: it is broken, unless its bytes are those that were put.
+
+        Raises:
+            StoreUnavailableError: The place does not answer.
+        """
+        with TemporaryDirectory(prefix="eo-tasks-") as scratch:
+            record = self.image_record(grid_year)
+            cog = self.place.local(image_file(grid_year), Path(scratch))
+            if record is not None and cog is not None and sha256(cog) == record.get("sha256"):
+                return StoreUnavailableError(f"{grid_year}: the stored composite could not be read now: {error}")
+        return StorageError(f"{grid_year}: the stored composite is broken: {error}")
 
     def _put(self, main: Path, files: Iterable[tuple[Path, Path]], record: Record) -> None:
         self.place.remove([record_of(main)])  # the old record must not vouch for the new files
@@ -198,7 +213,7 @@ class _Checked:
 
     grid_year: GridYear
     image: CompositeRows
-    place: Place
+    store: FileStore
 
     @property
     def pixels(self) -> PixelGrid:
@@ -210,10 +225,10 @@ class _Checked:
 
     def rows(self, start: int, stop: int) -> Composite:
         try:
-            with self.place.reading():
+            with self.store.place.reading():
                 return self.image.rows(start, stop)
         except RasterError as error:
-            raise StorageError(f"{self.grid_year}: the stored composite is broken: {error}") from error
+            raise self.store.unread(self.grid_year, error) from error
 
 
 def _parts(grid_ids: Iterable[int]) -> Iterator[list[int]]:
