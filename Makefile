@@ -15,8 +15,9 @@ INFERENCE ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu-inference)
 DATABASE ?= $(if $(shell grep -s '^PIPELINE_MODE=local_only' .env),,yes)
 SAMPLE ?= $(if $(shell grep -s '^GRID_FILE=.' .env),,yes)
 TLS ?= $(shell grep -s -i -E '^REDIS_TLS=(yes|y|true|t|on|1)$$' .env)
+BUCKET ?= $(if $(SAMPLE),,$(shell grep -s '^DATA_DIR=s3://' .env))
 STACK := $(COMPOSE) -f docker-compose.yml $(if $(SAMPLE),-f deploy/compose.sample.yml) \
-  $(if $(TLS),-f deploy/compose.tls.yml) \
+  $(if $(TLS),-f deploy/compose.tls.yml) $(if $(BUCKET),-f deploy/compose.s3.yml) \
   $(if $(wildcard docker-compose.override.yml),-f docker-compose.override.yml) \
   --profile $(INFERENCE) $(if $(DATABASE),--profile database)
 

@@ -241,9 +241,10 @@ class Settings(BaseSettings):
             raise ValueError(f"BTC_STRETCH uses {', '.join(missing)}, which COMPOSITE_BANDS lacks")
         if (self.redis_tls_cert is None) != (self.redis_tls_key is None):
             raise ValueError("REDIS_TLS_CERT and REDIS_TLS_KEY belong together: set both or neither")
-        if (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
+        is_bucket = isinstance(self.data_dir, S3Url)
+        if is_bucket and (self.aws_access_key_id is None) != (self.aws_secret_access_key is None):
             raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both or neither")
-        if self.work_dir is not None and not isinstance(self.data_dir, S3Url):
+        if self.work_dir is not None and not is_bucket:
             raise ValueError("WORK_DIR goes with DATA_DIR=s3://…: a folder is used for both")
         return self
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from eo_tasks.errors import SettingsError
+from eo_tasks.setting_types import S3Url
 from eo_tasks.settings import (
     MASK,
     Device,
@@ -19,6 +20,8 @@ from eo_tasks.settings import (
 
 SECRET = "hunter2"
 SECRETS = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
     "REDIS_PASSWORD",
     "DB_PASSWORD",
     "FLOWER_BASIC_AUTH",
@@ -360,3 +363,50 @@ def test_overriding_the_environment_reaches_settings_and_children(monkeypatch, e
     assert current_settings().db_name == "file"
     assert override_environment({"DB_NAME": "mine"}).db_name == "mine"
     assert current_settings().db_name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "bucket", "prefix"),
+    [
+        ("s3://country", "country", ""),
+        ("s3://country/", "country", ""),
+        ("s3://my.country-2/a/b/", "my.country-2", "a/b"),
+    ],
+)
+def test_data_dir_may_be_a_bucket(environment, text, bucket, prefix):
+    environment(DATA_DIR=text)
+    settings = load_settings()
+    assert settings.data_dir == S3Url(bucket, prefix)
+    assert str(settings.data_dir) == text.rstrip("/")
+    assert settings.folder == Path("work")
+    assert ("DATA_DIR", text.rstrip("/")) in [row[:2] for row in settings.table()]
+
+
+def test_work_dir_is_what_a_machine_keeps_beside_a_bucket(environment):
+    environment(DATA_DIR="s3://country", WORK_DIR="~/here")
+    assert load_settings().folder == Path("~/here").expanduser()
+
+
+def test_a_folder_is_where_a_machine_works_too(environment):
+    environment(DATA_DIR="~/country")
+    settings = load_settings()
+    assert settings.data_dir == settings.folder == Path("~/country").expanduser()
+    environment(WORK_DIR="elsewhere")
+    with pytest.raises(SettingsError, match=r"^WORK_DIR goes with DATA_DIR=s3://…: a folder is used for both\.$"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["s3://", "s3://UPPER/a", "s3://a", "s3:///a", "s3://country/a//b", "s3://country/../b", "gs://country"]
+)
+def test_a_place_that_cannot_be_is_told(environment, text):
+    environment(DATA_DIR=text)
+    told = rf"^DATA_DIR={text}: takes a folder, or a bucket such as s3://bucket/prefix"
+    with pytest.raises(SettingsError, match=told):
+        load_settings()
+
+
+def test_an_access_key_and_its_secret_belong_together(environment):
+    environment(DATA_DIR="s3://country", AWS_ACCESS_KEY_ID="AKIA")
+    with pytest.raises(SettingsError, match=r"^AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together"):
+        load_settings()

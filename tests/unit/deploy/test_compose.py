@@ -174,6 +174,13 @@ def test_a_part_logs_in_to_redis_as_its_own_user(service: str):
     assert given["REDIS_PASSWORD"].startswith(f"${{{variable}:?")
 
 
+def test_with_a_bucket_every_part_works_in_it_and_keeps_the_rest_on_the_volume():
+    overlay = yaml.safe_load((ROOT / "deploy" / "compose.s3.yml").read_text(encoding="utf-8"))["services"]
+    assert overlay.keys() == OURS.keys()
+    for service in overlay.values():
+        assert service == {"environment": {"DATA_DIR": "${DATA_DIR:?set it in .env}", "WORK_DIR": "/data"}}
+
+
 def test_with_tls_every_part_trusts_the_certificate_that_redis_has():
     overlay = yaml.safe_load((ROOT / "deploy" / "compose.tls.yml").read_text(encoding="utf-8"))["services"]
     assert overlay.keys() == OURS.keys() | {"redis"}

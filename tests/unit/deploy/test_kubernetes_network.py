@@ -54,9 +54,10 @@ def test_a_part_reaches_what_it_needs_and_nothing_else(overlay: str):
         reached.setdefault(port, set()).add(name)
     users = {name for name, one in ours(overlay).items() if "REDIS_PASSWORD" in str(one["env"])}
     readers = {name for name, one in ours(overlay).items() if "DB_PASSWORD" in str(one["env"])}
+    lookers = {name for name, one in ours(overlay).items() if "AWS_SECRET_ACCESS_KEY" in str(one["env"])}
     assert reached == {
         53: set(pods(overlay)),
-        443: WORKERS,
+        443: WORKERS | lookers,
         465: {"worker-control"},
         587: {"worker-control"},
         6379: users,
