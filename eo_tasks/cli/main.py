@@ -13,6 +13,7 @@ from rich.table import Table
 
 from eo_tasks import __version__
 from eo_tasks.cli.alerts import alerts
+from eo_tasks.cli.backup import backup, restore
 from eo_tasks.cli.btc import btc
 from eo_tasks.cli.db import db
 from eo_tasks.cli.doctor import doctor
@@ -40,7 +41,8 @@ SECTIONS = {
         *("errors", "retry", "logs", "alerts", "report", "products", "doctor"),
     ),
     "One stage alone": ("download", "store", "btc", "evaluate"),
-    "Settings, accounts and archives": ("config", "login", "openeo", "db", "sync", "export", "import"),
+    "Settings and accounts": ("config", "login", "openeo"),
+    "Archives": ("db", "sync", "export", "import", "backup", "restore"),
 }
 
 
@@ -115,6 +117,6 @@ for command in (
     *(run, sample, grid),
     *(plan, enqueue, status, runs, pause, resume, stop, cancel, errors, retry, logs, alerts, report, products, doctor),
     *(download, store, btc, evaluate),
-    *(login, openeo, db, sync, export, import_),
+    *(login, openeo, db, sync, export, import_, backup, restore),
 ):
     main.add_command(command)

@@ -45,6 +45,10 @@ class FileStore:
         names = (name for kind in (IMAGES, MASKS) for name in self.place.names(kind))
         return sorted({int(name) for name in names if name.isdecimal()})
 
+    def grid_ids(self, year: int) -> AbstractSet[int]:
+        """Cells with anything of that year, or from it on, whole or not; no record is read."""
+        return {*self._image_numbers(year), *self._mask_numbers(year)}
+
     def image_records(self, year: int, among: Collection[int] | None = None) -> Mapping[int, Record]:
         """Records of the composites of that year, by cell."""
         ids = self._image_numbers(year) if among is None else among
