@@ -28,7 +28,7 @@ CERTIFICATES = $(call set_in_env,CERTIFICATES_DIR,./certificates)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test chaos lint check-deploy lock audit licences sbom env build up down logs scale shell clean
-.PHONY: plan enqueue status watch runs pause resume stop cancel errors retry report doctor download store
+.PHONY: backup restore plan enqueue status watch runs pause resume stop cancel errors retry report doctor download store
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -162,6 +162,18 @@ download:  ## Make composites in one worker's container, past the queue; YEARS, 
 
 store:  ## Store composites that were downloaded so; YEARS, CELLS
 	$(STACK) exec -T worker-cpu eo-tasks store $(WANTED)
+
+##--- Backup
+
+backup: env  ## Copy all that is stored into the folder TO=/mnt/backup; again: what is new
+	@test -n "$(TO)" || { echo "Name a folder of this machine: make backup TO=/mnt/backup/country"; exit 1; }
+	@mkdir -p "$(TO)"
+	$(STACK) run --rm --no-deps -T --user "$$(id -u):$$(id -g)" -v "$(abspath $(TO)):/backup" worker-control \
+	  eo-tasks backup /backup $(ARGS)
+
+restore: env  ## Copy the backup FROM=/mnt/backup to where it was; what was made since stays
+	@test -n "$(FROM)" && test -d "$(FROM)" || { echo "Name the backup's folder: make restore FROM=/mnt/backup/country"; exit 1; }
+	$(STACK) run --rm --no-deps -T -v "$(abspath $(FROM)):/backup:ro" worker-control eo-tasks restore /backup $(ARGS)
 
 ##--- The containers themselves
 

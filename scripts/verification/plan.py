@@ -5,6 +5,7 @@ import json
 import stat
 import time
 from collections.abc import Callable
+from secrets import token_hex
 
 from verification.bases import megabytes
 from verification.figures import Figures
@@ -31,6 +32,8 @@ def verify(stack: Stack, figures: Figures, with_gpu_image: bool, keep: bool) -> 
     _map_while_things_break(stack, figures)
     _ask_again(stack, figures)
     _call_the_producer(stack, figures)
+    _lose_everything(stack, figures)
+    _change_passwords(stack, figures)
     if not keep:
         _stop(stack, figures)
 
@@ -188,6 +191,44 @@ def _call_the_producer(stack: Stack, figures: Figures) -> None:
     _every_mask_is_there_once(stack, years)
     told = f"{len(CELLS)} composites and {len(CELLS)} masks more after {_minutes(seconds)}"
     figures.add("a year before those", f"celery -A eo_tasks call enqueue_years --args='{arguments}'", told)
+
+
+def _lose_everything(stack: Stack, figures: Figures) -> None:
+    say("make backup; then files and rows are deleted; then make restore.")
+    folder, years, before = stack.folder.parent / "backup", (EARLIER, *YEARS), _files(stack)
+    backup_s = stack.timed("backup", f"TO={folder}", "ARGS=--verify")
+    again_s = stack.timed("backup", f"TO={folder}")
+    for service in ("beat", "worker-control"):  # files and database would mend each other
+        run(["docker", "stop", stack.containers(service)[0]], stack.environment)
+    _query(stack, "TRUNCATE eo_change, eo CASCADE")
+    stack.inside("worker-cpu", "rm", "-rf", "/data/sample/images", "/data/sample/masks")
+    _hold(not _files(stack) and _in_database(stack) == (0, 0), "something is left of what was deleted")
+    restore_s = stack.timed("restore", f"FROM={folder}")
+    _hold(_files(stack) == before, "what was restored is not what was backed up")
+    stack.make("up")
+    until(lambda: _is_ready(stack), READY_S, "all containers healthy")
+    _every_mask_is_there_once(stack, years)
+    made = f"{len(CELLS) * len(years)} composites and {_pairs(years)} masks"
+    figures.add("backup", "make backup TO=… ARGS=--verify", f"{made} in {_minutes(backup_s)}; again: {again_s:.0f} s")
+    told = f"all of them back in {_minutes(restore_s)}, the same in files and database"
+    figures.add("restore, after files and rows were deleted", "make restore FROM=…", told)
+
+
+def _change_passwords(stack: Stack, figures: Figures) -> None:
+    say("Changing the passwords in .env.")
+    file, names = stack.folder / ".env", ("REDIS_PASSWORD", "REDIS_DASHBOARD_PASSWORD", "DB_PASSWORD")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    changed = [f"{name}={token_hex(24)}" if (name := line.partition("=")[0]) in names else line for line in lines]
+    _hold(sum(old != new for old, new in zip(lines, changed, strict=True)) == len(names), "passwords not found in .env")
+    file.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    seconds = stack.timed("up")
+    until(lambda: _is_ready(stack), READY_S, "all containers healthy")
+    stack.inside("worker-control", "eo-tasks", "db", "check")
+    before = _files(stack)
+    stack.make("enqueue", f"YEARS={EARLIER} {YEARS[0]}")
+    until(lambda: _is_complete(stack), READY_S, "a run with the new passwords is complete")
+    _hold(_files(stack) == before, "a request with other passwords changed files")
+    figures.add("other passwords of Redis and the database", "edit .env; make up", f"{seconds:.0f} s; all healthy")
 
 
 def _stop(stack: Stack, figures: Figures) -> None:

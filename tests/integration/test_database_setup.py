@@ -69,6 +69,20 @@ def test_a_database_is_made_from_nothing_and_workers_may_only_write_rows(
             connection.execute("DROP TABLE eo")
 
 
+def test_a_password_is_changed_by_setting_up_again(environment_of_nothing: dict[str, str]) -> None:
+    environment = environment_of_nothing
+    told(environment, "db", "init")
+    told(environment, "db", "upgrade")
+    other = environment | {"DB_PASSWORD": "another one's"}
+    assert "another one's" not in told(other, "db", "init")
+    assert told(other, "db", "check").endswith("can be used.\n")
+    refused = CliRunner().invoke(main, ["db", "check"], env=environment)
+    assert refused.exit_code == 1
+    assert "password authentication failed" in refused.output
+    told(other | {"DB_PASSWORD": ""}, "db", "init")  # says nothing of the password
+    assert told(other, "db", "check").endswith("can be used.\n")
+
+
 def test_a_database_without_an_encoding_will_do(
     postgres_server: PostgresServer, environment_of_nothing: dict[str, str]
 ) -> None:

@@ -16,7 +16,7 @@ MAINTENANCE = "postgres"  # the database that every server has
 
 
 def set_up(settings: Settings) -> Iterator[str]:
-    """Make what is missing; what is there stays as it is.
+    """Make what is missing; what is there stays as it is, but for the login's password, which becomes ``DB_PASSWORD``.
 
     Returns:
         A line for people on each thing done.
@@ -55,20 +55,23 @@ def _make_roles(connection: Connection, settings: Settings) -> Iterator[str]:
     if settings.db_admin_user in (None, settings.db_user):
         return
     login, writer = settings.db_user, quoted(connection, names[1])
-    if not exists(connection, login):
-        if settings.db_password is None:
-            raise SettingsError(f"DB_PASSWORD is not set: the login {login} is to be made with it.")
-        _make_login(connection, login, settings.db_password.get_secret_value())
+    is_there = exists(connection, login)
+    if settings.db_password is not None:
+        _set_password(connection, "ALTER" if is_there else "CREATE", login, settings.db_password.get_secret_value())
+    elif not is_there:
+        raise SettingsError(f"DB_PASSWORD is not set: the login {login} is to be made with it.")
     connection.execute(text(f"GRANT {writer} TO {quoted(connection, login)}"))
     yield f"Login {login} is there, and may read and write rows."
 
 
-def _make_login(connection: Connection, login: str, password: str) -> None:
-    """Make a login; only the password's hash travels, so that no log of the server's has the password."""
+def _set_password(connection: Connection, verb: str, login: str, password: str) -> None:
+    """Make a login, or change its password; only the password's hash travels, so that no log of the server's has it."""
     raw = connection.connection.driver_connection
     assert raw is not None  # noqa: S101  an open connection has one
     hashed = raw.pgconn.encrypt_password(password.encode(), login.encode(), b"scram-sha-256").decode()
-    statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), sql.Literal(hashed))
+    statement = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(
+        sql.SQL(verb), sql.Identifier(login), sql.Literal(hashed)
+    )
     raw.execute(statement)
 
 
