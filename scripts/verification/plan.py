@@ -19,6 +19,7 @@ EARLIER = 2021
 CPU_WORKERS = 3
 READY_S, RUN_S = 300, 1500
 ONE_SHOT = "setup"
+INSTALLED = "/opt/venv/lib/python3.11/site-packages/workers/__init__.py"
 AS_IN_COMPOSE = ("docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp")  # noqa: S108
 LONG_RUNNING = {"redis", "timescaledb", "worker-cpu", "worker-control", "worker-btc-cpu", "beat", "flower", "dashboard"}
 
@@ -33,7 +34,7 @@ def verify(stack: Stack, figures: Figures, with_gpu_image: bool, keep: bool) -> 
     _ask_again(stack, figures)
     _call_the_producer(stack, figures)
     _lose_everything(stack, figures)
-    _change_passwords(stack, figures)
+    _upgrade_in_a_run(stack, figures)
     if not keep:
         _stop(stack, figures)
 
@@ -214,21 +215,29 @@ def _lose_everything(stack: Stack, figures: Figures) -> None:
     figures.add("restore, after files and rows were deleted", "make restore FROM=…", told)
 
 
-def _change_passwords(stack: Stack, figures: Figures) -> None:
-    say("Changing the passwords in .env.")
+def _upgrade_in_a_run(stack: Stack, figures: Figures) -> None:
+    """Other code and other passwords, while everything is made again."""
+    years, before = (EARLIER, *YEARS), _files(stack)
+    stack.make("enqueue", f"YEARS={' '.join(map(str, years))}", "ARGS=--no-resume")
+    until(lambda: _files(stack) != before, RUN_S, "something is made again")
+    say("make up with other code and other passwords, while a run goes on.")
+    with (stack.folder / "workers" / "__init__.py").open("a", encoding="utf-8") as code:
+        code.write("# of another version\n")
     file, names = stack.folder / ".env", ("REDIS_PASSWORD", "REDIS_DASHBOARD_PASSWORD", "DB_PASSWORD")
     lines = file.read_text(encoding="utf-8").splitlines()
     changed = [f"{name}={token_hex(24)}" if (name := line.partition("=")[0]) in names else line for line in lines]
     _hold(sum(old != new for old, new in zip(lines, changed, strict=True)) == len(names), "passwords not found in .env")
     file.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    _hold(not _is_complete(stack), "the run was over before the upgrade")
     seconds = stack.timed("up")
     until(lambda: _is_ready(stack), READY_S, "all containers healthy")
+    _hold("another version" in stack.inside("worker-cpu", "cat", INSTALLED), "the old code is still at work")
+    until(lambda: _is_complete(stack), RUN_S, "the run is complete")
+    until(lambda: _in_database(stack)[1] == _pairs(years), READY_S, "the database has everything")
     stack.inside("worker-control", "eo-tasks", "db", "check")
-    before = _files(stack)
-    stack.make("enqueue", f"YEARS={EARLIER} {YEARS[0]}")
-    until(lambda: _is_complete(stack), READY_S, "a run with the new passwords is complete")
-    _hold(_files(stack) == before, "a request with other passwords changed files")
-    figures.add("other passwords of Redis and the database", "edit .env; make up", f"{seconds:.0f} s; all healthy")
+    _every_mask_is_there_once(stack, years)
+    told = f"replaced in {_minutes(seconds)}; the run is complete, every mask there once"
+    figures.add("other code, and other passwords of Redis and the database, in a run", "edit .env; make up", told)
 
 
 def _stop(stack: Stack, figures: Figures) -> None:
