@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     aws_session_token: SecretStr | None = Field(None, description="token of a login that ends")
     aws_region: str | None = Field(None, description="region of the bucket")
     aws_endpoint_url: Url | None = Field(None, description="object store other than AWS's own")
+    aws_ca_bundle: File | None = Field(
+        None, description="certificates of those who may vouch for it; default: the system's"
+    )
 
     # Redis
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Celery broker")

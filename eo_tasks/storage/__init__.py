@@ -66,6 +66,7 @@ def open_place(settings: Settings) -> Place:
         settings.aws_access_key_id,
         None if secret is None else secret.get_secret_value(),
         None if token is None else token.get_secret_value(),
+        None if settings.aws_ca_bundle is None else str(settings.aws_ca_bundle),
     )
     return Bucket(settings.data_dir, access)
 

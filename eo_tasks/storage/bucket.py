@@ -55,6 +55,7 @@ class Access:
         key_id: Access key.
         secret: Its secret.
         token: Of a session that ends.
+        ca: File of the certificates of those who may vouch for the store.
     """
 
     endpoint_url: str | None = None
@@ -62,6 +63,7 @@ class Access:
     key_id: str | None = None
     secret: str | None = None
     token: str | None = None
+    ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Bucket:
                 "CPL_VSIL_CURL_NON_CACHED": f"/vsis3/{self.url.bucket}",
                 **({"AWS_VIRTUAL_HOSTING": "FALSE"} if endpoint.netloc else {}),
                 **({"AWS_HTTPS": "NO"} if endpoint.scheme == "http" else {}),
+                **({"GDAL_CURL_CA_BUNDLE": self.access.ca} if self.access.ca else {}),
             }
             env = rasterio.Env(session=session, **options)
         with env:
@@ -225,7 +228,7 @@ class Bucket:
                 max_pool_connections=2 * AT_ONCE,
                 s3={"addressing_style": "path" if access.endpoint_url else "auto"},
             )
-            client = session.client("s3", endpoint_url=access.endpoint_url, config=config)
+            client = session.client("s3", endpoint_url=access.endpoint_url, config=config, verify=access.ca)
             self._opened = _Opened(os.getpid(), session, client)
         return self._opened
 

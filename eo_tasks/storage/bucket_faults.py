@@ -3,7 +3,7 @@
 Codes: Amazon S3 API reference, error responses; other stores use the same, and some of their own.
 """
 
-from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError, SSLError
 
 from eo_tasks.errors import EOTasksError, StorageError, StorageFullError, StoreUnavailableError
 
@@ -47,6 +47,8 @@ def told(where: str, doing: str, error: BaseException) -> EOTasksError:
         )
     if isinstance(error, NoRegionError):
         return StorageError(f"{where}: no region. Set AWS_REGION.")
+    if isinstance(error, SSLError):
+        return StorageError(f"{where} has a certificate that is not trusted ({_line(error)}). Set AWS_CA_BUNDLE.")
     if not isinstance(error, ClientError):
         return StoreUnavailableError(f"{where} does not answer ({_line(error)}). Start it, or check AWS_ENDPOINT_URL.")
     code, status = code_of(error), int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -43,11 +43,9 @@ class Staging:
     def grid_ids(self, year: int, among: Collection[int] | None = None, not_before: float = 0) -> AbstractSet[int]:
         """Cells whose composite of that year is staged; of these cells only, made no earlier than that."""
         if among is None:
-            found = (re.fullmatch(r"sentinel2_grid_(\d+)_\d+_08\.json", name) for name in self._names(year))
+            names = self.place.names(STAGED / str(year))
+            found = (re.fullmatch(r"sentinel2_grid_(\d+)_\d+_08\.json", name) for name in names)
             among = [int(m[1]) for m in found if m]
-        elif len(among) > 1:  # mostly nothing is staged: one question instead of one a cell
-            there = set(self._names(year))
-            among = [one for one in among if record_of(staged_file(GridYear(one, year))).name in there]
         files = {staged_file(GridYear(grid_id, year)): grid_id for grid_id in among}
         records = whole(self.place, files.keys())
         return {files[file] for file, record in records.items() if is_recent(record, not_before)}
@@ -56,6 +54,3 @@ class Staging:
         """Forget a composite that is stored."""
         file = staged_file(grid_year)
         self.place.remove([record_of(file), file])
-
-    def _names(self, year: int) -> Collection[str]:
-        return list(self.place.names(STAGED / str(year)))

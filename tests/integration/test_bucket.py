@@ -31,8 +31,9 @@ from eo_tasks.storage.bucket import Bucket
 from eo_tasks.storage.layout import image_file, mask_file
 from eo_tasks.storage.place import record_of, whole
 from eo_tasks.units import Stage
-from tests.bucket import ObjectStore
+from tests.bucket import ObjectStore, object_store
 from tests.chaos.harness import until
+from tests.guarded_redis import find_openssl, make_certificates
 from tests.painted import paint
 from tests.system import BEAT, CONTROL, CPU, GPU, celery, system, wait_for
 
@@ -213,6 +214,19 @@ def test_a_worker_that_is_not_let_in_ends_with_one_line(environment, where, tmp_
     assert ended.returncode != 0
     assert "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID." in ended.stderr + ended.stdout
     assert "hush" not in ended.stderr + ended.stdout
+
+
+@pytest.mark.skipif(not find_openssl(), reason="no openssl on this machine, which makes the certificates")
+def test_a_store_with_a_certificate_of_an_own_authority_is_trusted_where_that_is_named(monkeypatch, tmp_path):
+    certificates = make_certificates(tmp_path / "certificates")
+    with object_store(tmp_path / "s3", certificates) as server:
+        where = server.settings(server.make_bucket("country")) | {"WORK_DIR": str(tmp_path / "work")}
+        settings = paint(where, tmp_path / "grid.gpkg", 1, (2022,))
+        place = opened(settings, monkeypatch)
+        assert FileStore(place).get_image(CELL_YEAR).dn.any()  # by GDAL
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+        with pytest.raises(StorageError, match=r"has a certificate that is not trusted .* Set AWS_CA_BUNDLE\.$"):
+            open_place(load_settings()).check()
 
 
 # The whole system
