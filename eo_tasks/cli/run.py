@@ -135,6 +135,7 @@ def sample_environment(made: Sample) -> Mapping[str, str]:
     shutil.copytree(str(SAMPLE_CHECKPOINT), checkpoint, dirs_exist_ok=True)  # one path on every machine
     return {
         "DATA_DIR": str(made.grid_file.parent),
+        "WORK_DIR": "",  # of a bucket
         "GRID_FILE": str(made.grid_file),
         "IMAGERY_SOURCE": str(ImagerySource.STAC),
         "STAC_URL": str(made.catalog),
