@@ -4,9 +4,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -53,6 +53,22 @@ class GuardedRedis:
     passwords: Mapping[str, str]
     folder: Path
     certificates: Path | None = None
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list, repr=False)
+
+    def start(self, *, is_trusting: bool = False) -> None:
+        """Start it on its folder and return once it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.processes.append(subprocess.Popen(self.command, env=self.environment, stdout=log, stderr=log))
+        with self.client(is_trusting=is_trusting) as client:
+            client.ping()
+
+    def crash(self) -> None:
+        """SIGKILL."""
+        process = self.processes.pop()
+        process.kill()
+        process.wait()
 
     def variables(self, user: str, host: str = "localhost") -> dict[str, str]:
         """The settings of a part that logs in as a user."""
@@ -120,18 +136,17 @@ def guarded_redis(
     passwords = {user: token_hex(16) for user in (*PASSWORDS, INSPECTOR)}
     with (scripts / "users.acl").open("a") as users:
         users.write(f"user {INSPECTOR} on >{passwords[INSPECTOR]} ~* &* +@all\n")
-    server = GuardedRedis(free_port(), passwords, folder, certificates)
+    port, option = free_port(), "--port" if certificates is None else "--tls-port"
     environment = {"PATH": os.environ["PATH"], "REDIS_DIR": str(folder), "RUN_DIR": str(folder)}
     environment |= {variable: passwords[user] for user, variable in PASSWORDS.items()}
-    port = "--port"
     if certificates is not None:
         environment |= {"REDIS_TLS_DIR": str(certificates)}
-        port = "--tls-port"
-    argv = [str(scripts / "start"), port, str(server.port), "--bind", "127.0.0.1", "127.0.0.2", *arguments]
-    with (folder / "log").open("wb") as log, subprocess.Popen(argv, env=environment, stdout=log, stderr=log) as process:
-        try:
-            with server.client(is_trusting=not is_trusted) as client:
-                client.ping()
-            yield server
-        finally:
+    command = [str(scripts / "start"), option, str(port), "--bind", "127.0.0.1", "127.0.0.2", *arguments]
+    server = GuardedRedis(port, passwords, folder, certificates, command, environment)
+    try:
+        server.start(is_trusting=not is_trusted)
+        yield server
+    finally:
+        for process in server.processes:
             process.terminate()
+            process.wait()

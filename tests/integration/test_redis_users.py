@@ -177,3 +177,24 @@ def test_a_part_with_a_wrong_user_says_so_and_ends(
     assert told in ended.stderr.strip().splitlines()[-1]
     assert "Traceback" not in ended.stderr
     assert server.passwords[user] not in ended.stderr + ended.stdout
+
+
+def test_what_was_written_in_one_step_outlives_a_crash(tmp_path: Path) -> None:
+    with guarded_redis(tmp_path / "redis") as server:
+        with server.client("worker") as worker:
+            with worker.pipeline(transaction=True) as step:
+                step.set("eo-tasks:a", 1).set("eo-tasks:b", 2).execute()
+            worker.eval("redis.call('SET', KEYS[1], 3) redis.call('SET', KEYS[2], 4)", 2, "eo-tasks:c", "eo-tasks:d")
+        server.crash()
+        server.start()
+        with server.client("worker") as worker:
+            assert worker.mget(*(f"eo-tasks:{name}" for name in "abcd")) == ["1", "2", "3", "4"]
+        assert "NOPERM" not in (server.folder / "log").read_text()
+
+
+def test_nobody_logs_in_as_the_user_that_redis_reads_its_own_file_as(server: GuardedRedis) -> None:
+    with server.client() as inspector:
+        known = dict(inspector.acl_getuser("default"))
+        assert "off" in known["flags"]
+        assert "nopass" not in known["flags"]
+        assert known["passwords"] == []
