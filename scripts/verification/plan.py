@@ -202,7 +202,7 @@ def _lose_everything(stack: Stack, figures: Figures) -> None:
     for service in ("beat", "worker-control"):  # files and database would mend each other
         run(["docker", "stop", stack.containers(service)[0]], stack.environment)
     _query(stack, "TRUNCATE eo_change, eo CASCADE")
-    stack.inside("worker-cpu", "rm", "-rf", "/data/sample/images", "/data/sample/masks")
+    stack.inside("worker-cpu", "sh", "-c", "rm -rf /data/sample/images/* /data/sample/masks/*")
     _hold(not _files(stack) and _in_database(stack) == (0, 0), "something is left of what was deleted")
     restore_s = stack.timed("restore", f"FROM={folder}")
     _hold(_files(stack) == before, "what was restored is not what was backed up")
