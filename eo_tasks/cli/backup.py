@@ -38,6 +38,8 @@ def backup(folder: Path, verify: bool) -> None:
     from eo_tasks.steps.pipeline import Pipeline
 
     pipeline = Pipeline(load_settings())
+    if folder.resolve() == pipeline.settings.folder.resolve():
+        raise StorageError(f"{folder}: that is where the data are. Name another folder, best on another disk.")
     _check_writable(folder)
     with bar("Copied", None) as move_on:
         made = back_up(pipeline, folder, move_on)

@@ -35,7 +35,6 @@ AT_ONCE = 16  # requests of one question
 ANSWER_S = 60  # longest wait for an answer
 TRIES = 5
 PART_BYTES = 64 * 2**20  # a longer file is put in parts, and is there with the last of them
-MOST_AT_ONCE = 1000  # keys that one request may delete
 GDAL_READING = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",

@@ -247,6 +247,14 @@ def test_both_commands_say_what_they_did(full, archive, painted, tmp_path):
     assert back.stderr.strip().endswith("set GRID_FILE to it, or to a copy.")
 
 
+def test_a_backup_does_not_go_to_where_the_data_are(full, painted, tmp_path):
+    data_dir = full("local_only").settings.data_dir
+    told = eo_tasks(painted | {"DATA_DIR": str(data_dir)}, tmp_path, "backup", f"{data_dir}/../{data_dir.name}")
+    assert told.returncode == 1
+    assert told.stderr.endswith("that is where the data are. Name another folder, best on another disk.\n")
+    assert not (data_dir / MANIFEST).exists()
+
+
 def test_a_folder_that_cannot_be_written_to_is_told(painted, tmp_path):
     (tmp_path / "file").touch()
     told = eo_tasks(painted, tmp_path, "backup", str(tmp_path / "file" / "backup"))
