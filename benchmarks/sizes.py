@@ -25,7 +25,7 @@ from eo_tasks.steps import Pipeline, download, store
 from eo_tasks.steps.masks import infer
 from eo_tasks.storage.database import schema
 from eo_tasks.storage.database.connection import Database, Login
-from eo_tasks.storage.layout import image_path, mask_path
+from tests.archive import image_path, mask_path
 from tests.integration.conftest import CHECKPOINT
 from tests.postgres import PostgresServer, database_settings, find_postgres
 from tests.real_scenes import BANDS, CLEAR_SCL, SCENES

@@ -86,7 +86,7 @@ class Pipeline:
     @cached_property
     def store(self) -> Store:
         """The store of ``PIPELINE_MODE``."""
-        return open_store(self.settings)
+        return open_store(self.settings, self.place)
 
     @cached_property
     def place(self) -> Place:

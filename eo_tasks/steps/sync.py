@@ -205,7 +205,7 @@ def _told(one: Copy) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno == ENOSPC:
-            raise StorageFullError(f"{one.what}: the disk is full. Make room, then synchronise again.") from error
+            raise StorageFullError(f"{one.what}: the disk is full. Make room, then do the same again.") from error
         if isinstance(error, FileNotFoundError):
             raise StorageError(f"{one.what}: {error.filename} is gone. Make it again, or restore it.") from error
         raise

@@ -31,16 +31,16 @@ __all__ = [
 ]
 
 
-def open_store(settings: Settings) -> Store:
-    """The store that ``PIPELINE_MODE`` names; nothing is connected to yet."""
+def open_store(settings: Settings, place: Place) -> Store:
+    """The store that ``PIPELINE_MODE`` names, its files in that place; nothing is connected to yet."""
     if settings.pipeline_mode is PipelineMode.LOCAL_ONLY:
-        return FileStore(open_place(settings))
+        return FileStore(place)
     database = open_database_store(settings)
     if settings.pipeline_mode is PipelineMode.DATABASE_ONLY:
         return database
     from eo_tasks.storage.hybrid import HybridStore
 
-    return HybridStore(FileStore(open_place(settings)), database)
+    return HybridStore(FileStore(place), database)
 
 
 def open_place(settings: Settings) -> Place:

@@ -17,11 +17,6 @@ def image_file(grid_year: GridYear) -> Path:
     return IMAGES / str(grid_year.year) / image_name(grid_year)
 
 
-def image_path(data_dir: Path, grid_year: GridYear) -> Path:
-    """COG of a composite that is stored in a folder."""
-    return data_dir / image_file(grid_year)
-
-
 def staged_file(grid_year: GridYear) -> Path:
     """COG of a composite on its way into the store, from the top; its record lies beside it as ``.json``."""
     return STAGED / str(grid_year.year) / image_name(grid_year)
@@ -35,8 +30,3 @@ def mask_name(pair: YearPair) -> str:
 def mask_file(pair: YearPair) -> Path:
     """PNG of a stored mask, from the top; its record lies beside it as ``.json``."""
     return MASKS / str(pair.before) / mask_name(pair)
-
-
-def mask_path(data_dir: Path, pair: YearPair) -> Path:
-    """PNG of a mask that is stored in a folder."""
-    return data_dir / mask_file(pair)

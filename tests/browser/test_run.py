@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from eo_tasks.grid import GridYear
-from eo_tasks.storage.layout import image_path
+from tests.archive import image_path
 from tests.browser.conftest import SOON_MS, confirm, go, link, log_in, shoot
 from tests.dashboard import Dashboard
 from tests.system import System

@@ -20,8 +20,8 @@ from eo_tasks.settings import load_settings
 from eo_tasks.state.entry import Limits
 from eo_tasks.state.ledger import Ledger
 from eo_tasks.steps import Pipeline, clear_scratch
-from eo_tasks.storage.layout import mask_path
 from eo_tasks.units import Stage
+from tests.archive import mask_path
 from tests.painted import GOLDEN, paint
 from tests.system import BEAT, CONTROL, GPU, System, celery, system, wait_for
 

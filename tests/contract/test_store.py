@@ -23,8 +23,9 @@ from eo_tasks.storage.database.connection import Database, Login
 from eo_tasks.storage.database.schema import upgrade
 from eo_tasks.storage.database.store import DatabaseStore
 from eo_tasks.storage.folder import Folder
-from eo_tasks.storage.layout import image_path, mask_path, staged_file
+from eo_tasks.storage.layout import staged_file
 from eo_tasks.storage.place import record_of
+from tests.archive import image_path, mask_path
 from tests.postgres import database_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")  # rasterio's own
@@ -49,13 +50,13 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         return
     here = {"pipeline_mode": request.param, "data_dir": tmp_path / "data"}
     if request.param is PipelineMode.LOCAL_ONLY:
-        yield open_store(load_settings(**here))
+        yield open_store(load_settings(**here), Folder(tmp_path / "data"))
         return
     settings = load_settings(**here, **database_settings(request.getfixturevalue("database")))
     database = Database(Login.of_admin(settings))
     upgrade(database)
     database.close()
-    opened = open_store(settings)
+    opened = open_store(settings, Folder(tmp_path / "data"))
     yield opened
     (opened if isinstance(opened, DatabaseStore) else opened.database).database.close()
 

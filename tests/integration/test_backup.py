@@ -21,7 +21,7 @@ from eo_tasks.steps.masks import infer
 from eo_tasks.storage import LocalStore, StagedImage
 from eo_tasks.storage.database.connection import Database, Login
 from eo_tasks.storage.database.schema import upgrade
-from eo_tasks.storage.layout import image_path, mask_path
+from tests.archive import image_path, mask_path
 from tests.bucket import ObjectStore
 from tests.chaos.harness import until
 from tests.painted import PaintedSource, paint

@@ -25,8 +25,8 @@ from eo_tasks.state.queues import next_ids
 from eo_tasks.state.runs import Run
 from eo_tasks.steps import Outcome
 from eo_tasks.storage import LocalStore
-from eo_tasks.storage.layout import image_path
 from eo_tasks.units import Stage, Unit
+from tests.archive import image_path
 from tests.painted import paint
 from tests.system import CONTROL, GPU, System, celery, system, this_process, wait_for
 

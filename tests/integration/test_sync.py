@@ -31,8 +31,8 @@ from eo_tasks.storage.database.connection import Database, Login
 from eo_tasks.storage.database.schema import upgrade
 from eo_tasks.storage.database.store import DatabaseStore
 from eo_tasks.storage.hybrid import HybridStore
-from eo_tasks.storage.layout import image_path, mask_path
 from eo_tasks.tasks import context, sync
+from tests.archive import image_path, mask_path
 from tests.postgres import PostgresServer, database_settings
 
 pytestmark = [

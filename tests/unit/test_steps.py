@@ -33,7 +33,8 @@ from eo_tasks.raster import Composite, Origin, PixelGrid
 from eo_tasks.settings import load_settings
 from eo_tasks.steps import Pipeline, download, infer, infer_all, store, take_inventory
 from eo_tasks.storage import StagedImage
-from eo_tasks.storage.layout import image_path, mask_path, staged_file
+from eo_tasks.storage.layout import staged_file
+from tests.archive import image_path, mask_path
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
